@@ -1,0 +1,196 @@
+#!/usr/bin/env bash
+# Checks the workspace. `./ci.sh fast` is what runs on every change; `./ci.sh help` lists the steps.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+exec </dev/null
+
+export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}"
+# A missing toolchain is reported by the step that wants it, never downloaded behind the caller's back.
+export RUSTUP_AUTO_INSTALL=0
+
+readonly HOST=x86_64-unknown-linux-gnu
+readonly LIBRARIES=(-p executor-core -p executor-serial -p executor-parallel)
+readonly FAST=(fmt lint test no-pool doc loom allocations bench-smoke replay asan tsan miri)
+readonly LONG=(loom-long tsan-long)
+# Builds with other flags have directories of their own, so that no step throws away another's work.
+readonly TARGET="${CARGO_TARGET_DIR:-$PWD/target}"
+
+LOCKED=()
+if [[ -f Cargo.lock ]]; then LOCKED=(--locked); fi
+
+current=""
+done_steps=()
+not_run=()
+
+skip() { # reason
+    echo "    DID NOT RUN: $1"
+    not_run+=("$current: $1")
+}
+
+has_nightly() {
+    command -v rustup >/dev/null && [[ "$(rustup toolchain list)" == *nightly* ]]
+}
+
+has_component() { # name of a component of nightly
+    local installed
+    installed="$(rustup component list --toolchain nightly --installed 2>/dev/null || true)"
+    [[ "$installed" == *"$1"* ]]
+}
+
+on_this_host() { # whether the sanitizers' target is the machine's own
+    [[ "$(rustc -vV)" == *"host: $HOST"* ]]
+}
+
+step_fmt() {
+    echo "    every file is formatted"
+    cargo fmt --all -- --check
+}
+
+step_lint() {
+    echo "    no warning from rustc or clippy, in any target"
+    cargo clippy --workspace --all-targets "${LOCKED[@]}" -- -D warnings
+}
+
+step_test() {
+    echo "    unit, integration and documentation tests, the README's example among them"
+    cargo test --workspace "${LOCKED[@]}"
+}
+
+step_no_pool() {
+    echo "    the libraries' tests with every cell allocated and freed"
+    CARGO_TARGET_DIR="$TARGET/no-pool" RUSTFLAGS="${RUSTFLAGS:-} --cfg executor_no_pool" \
+        cargo test "${LIBRARIES[@]}" --lib --tests "${LOCKED[@]}"
+}
+
+step_doc() {
+    echo "    the documentation builds without a warning"
+    RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings" cargo doc --workspace --no-deps "${LOCKED[@]}"
+}
+
+run_loom() { # preemptions
+    echo "    every interleaving of the core's words with at most $1 preemptions"
+    # Optimised, or the models take hours; with debug assertions, or they check less; without LTO, which gains nothing here.
+    CARGO_TARGET_DIR="$TARGET/loom" RUSTFLAGS="${RUSTFLAGS:-} --cfg loom" LOOM_MAX_PREEMPTIONS="$1" \
+        CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true \
+        cargo test --release -p executor-core --test loom "${LOCKED[@]}"
+}
+
+step_loom() { run_loom "${LOOM_MAX_PREEMPTIONS:-2}"; }
+step_loom_long() { run_loom 3; }
+
+step_asan() {
+    echo "    the libraries' tests under AddressSanitizer, without the pool, which would hide a use after free"
+    if ! on_this_host; then skip "AddressSanitizer is set up for $HOST alone"; return; fi
+    if ! has_nightly; then skip "AddressSanitizer needs a nightly toolchain: rustup toolchain install nightly"; return; fi
+    CARGO_TARGET_DIR="$TARGET/asan" RUSTFLAGS="${RUSTFLAGS:-} -Zsanitizer=address --cfg executor_no_pool" \
+        cargo +nightly test --target "$HOST" "${LIBRARIES[@]}" --lib --tests "${LOCKED[@]}"
+}
+
+run_tsan() { # seconds
+    echo "    the stress program under ThreadSanitizer, for $1 seconds"
+    if ! on_this_host; then skip "ThreadSanitizer is set up for $HOST alone"; return; fi
+    if ! has_nightly; then skip "ThreadSanitizer needs a nightly toolchain: rustup toolchain install nightly"; return; fi
+    local flags="-Zsanitizer=thread" options="second_deadlock_stack=1" std=()
+    if has_component rust-src; then
+        std=(-Zbuild-std)
+    else
+        echo "    std is not instrumented (no rust-src): with the suppressions of ci/tsan.supp"
+        flags+=" -Cunsafe-allow-abi-mismatch=sanitizer"
+        options+=" suppressions=$PWD/ci/tsan.supp"
+    fi
+    CARGO_TARGET_DIR="$TARGET/tsan" RUSTFLAGS="${RUSTFLAGS:-} $flags" TSAN_OPTIONS="$options ${TSAN_OPTIONS:-}" \
+        cargo +nightly run "${std[@]}" --target "$HOST" -p executor-benches --bin stress "${LOCKED[@]}" -- --seconds "$1"
+}
+
+step_tsan() { run_tsan "${STRESS_SECONDS:-20}"; }
+step_tsan_long() { run_tsan "${STRESS_SECONDS:-600}"; }
+
+step_miri() {
+    echo "    the core's unit tests under Miri, with small chunks and batches"
+    if ! has_nightly; then skip "Miri needs a nightly toolchain: rustup toolchain install nightly"; return; fi
+    # rust-src is asked for here because Miri would otherwise download it.
+    if ! cargo +nightly miri --version >/dev/null 2>&1 || ! has_component rust-src; then
+        skip "Miri is not installed: rustup component add --toolchain nightly miri rust-src"
+        return
+    fi
+    CARGO_TARGET_DIR="$TARGET/miri" RUSTFLAGS="${RUSTFLAGS:-} --cfg executor_tiny" \
+        MIRIFLAGS="${MIRIFLAGS:--Zmiri-disable-isolation}" \
+        cargo +nightly miri test -p executor-core --lib "${LOCKED[@]}"
+}
+
+step_allocations() {
+    echo "    no message allocates in steady state"
+    cargo test --release -p executor-benches --test allocations "${LOCKED[@]}"
+}
+
+step_bench_smoke() {
+    echo "    every bench runs once; nothing is measured"
+    cargo bench -p executor-benches --bench '*' "${LOCKED[@]}" -- --test
+}
+
+step_replay() {
+    echo "    the replay program on this repository"
+    cargo run --release -p executor-examples --bin replay "${LOCKED[@]}"
+}
+
+report() {
+    local status=$?
+    echo
+    if ((${#done_steps[@]})); then printf '    %s\n' "${done_steps[@]}"; fi
+    if ((${#not_run[@]})); then
+        echo "did not run:"
+        printf '    %s\n' "${not_run[@]}"
+    fi
+    if ((status)); then
+        echo "FAILED in ${current:-ci.sh} (status $status) after ${SECONDS} s"
+    else
+        echo "${#done_steps[@]} passed, ${#not_run[@]} did not run, in ${SECONDS} s"
+    fi
+}
+
+run() { # steps...
+    trap report EXIT
+    local started skipped
+    for current in "$@"; do
+        echo "==> $current"
+        started=$SECONDS
+        skipped=${#not_run[@]}
+        # A plain call: in a condition, `set -e` would not stop at a failure within the step.
+        "step_${current//-/_}"
+        if ((${#not_run[@]} == skipped)); then
+            done_steps+=("$(printf '%-12s %5d s' "$current" $((SECONDS - started)))")
+        fi
+    done
+}
+
+usage() {
+    cat <<EOF
+usage: ./ci.sh STEP...
+
+  fast, test-all   what runs on every change: ${FAST[*]}
+  long             the same checks for longer: ${LONG[*]}
+  help             this text
+
+Each step can be named alone. LOOM_MAX_PREEMPTIONS and STRESS_SECONDS bound loom and tsan.
+EOF
+}
+
+if (($# == 0)); then usage >&2; exit 2; fi
+
+steps=()
+for name in "$@"; do
+    case "$name" in
+        fast | test-all) steps+=("${FAST[@]}") ;;
+        long) steps+=("${LONG[@]}") ;;
+        help | -h | --help) usage; exit 0 ;;
+        *)
+            if [[ " ${FAST[*]} ${LONG[*]} " != *" $name "* ]]; then
+                echo "ci.sh: no step is called '$name'" >&2
+                usage >&2
+                exit 2
+            fi
+            steps+=("$name")
+            ;;
+    esac
+done
+run "${steps[@]}"

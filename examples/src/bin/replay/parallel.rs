@@ -1,0 +1,78 @@
+//! Events through the parallel executor: as many at once as there are workers, in any order.
+//!
+//! A mutex for each path keeps two events from changing a state at the same time. It does not keep them in order, and a
+//! history needs its order; so this is the drive that must fail, and the check the one that must find it out.
+
+use std::sync::Arc;
+
+use executor_core::WorkerCore;
+use executor_parallel::ParallelExecutor;
+
+use crate::aggregate::FileChanged;
+use crate::drive::{Causes, Disagreed, Drive, Finished, end, settle};
+use crate::error::ReplayError;
+use crate::mutex::{SharedStates, collect_states, handle};
+use crate::tally::Tally;
+
+/// Handles events on all workers, whichever comes first.
+#[derive(Debug)]
+pub(crate) struct ParallelDrive {
+    executor: ParallelExecutor,
+    states: Arc<SharedStates>,
+    tally: &'static Tally,
+}
+
+impl ParallelDrive {
+    pub(crate) fn new(
+        core: &WorkerCore,
+        at_once: usize,
+        tally: &'static Tally,
+    ) -> Result<Self, ReplayError> {
+        let executor = ParallelExecutor::builder(core)
+            .name("files")
+            .max_concurrency(at_once)
+            .build()?;
+        Ok(Self {
+            executor,
+            states: Arc::default(),
+            tally,
+        })
+    }
+}
+
+impl Drive for ParallelDrive {
+    type Lane = Causes;
+
+    fn lane(&self) -> Causes {
+        Causes::default()
+    }
+
+    fn submit(&self, causes: &mut Causes, event: FileChanged) -> Result<(), ReplayError> {
+        let (states, tally) = (Arc::clone(&self.states), self.tally);
+        let handled = self
+            .executor
+            .submit(causes.envelope(event), move |envelope, _| async move {
+                let verdict = handle(&states, &envelope);
+                tally.record(&envelope.payload, &verdict);
+                verdict.map_err(|_| Disagreed)
+            });
+        // The verdict is in the tally, so nobody needs to wait for it here.
+        handled.map(drop).map_err(|rejected| ReplayError::Refused {
+            path: rejected.work.payload.path,
+            commit: rejected.work.payload.commit,
+            reason: rejected.reason,
+        })
+    }
+
+    fn settle(&self) -> Result<(), ReplayError> {
+        settle(&self.executor)
+    }
+
+    fn finish(self, _: Vec<Causes>) -> Result<Finished, ReplayError> {
+        let totals = end(&self.executor)?;
+        Ok(Finished {
+            states: collect_states(&self.states),
+            waited: Some(totals.waited),
+        })
+    }
+}

@@ -1,0 +1,9 @@
+//! The `replay` program against repositories made for the purpose, run as its users run it.
+
+mod arguments;
+mod broken_input;
+mod history_shapes;
+mod odd_trees;
+mod repositories;
+mod support;
+mod verdicts;

@@ -1,0 +1,662 @@
+//! The task cell: header, scope, and one after the other the job, its future, and its output.
+//!
+//! # Layout
+//! | part | bytes | content |
+//! | --- | --- | --- |
+//! | header | 40 | link, virtual table, status word, the completion's waker |
+//! | scope | 0 and up | what the job's home keeps beside it: stream, state, caller |
+//! | body | the rest | a union: job until started, future until ready, output until taken |
+//!
+//! # Invariants
+//! - I1. The status word (see `status`) decides who may touch which part, and who frees the cell.
+//! - I2. The body is the job before `STARTED`, the future while the runner has it, the output once
+//!   the future was dropped; nothing once a canceller took the message.
+//! - I3. Only the runner touches the scope's plain fields, except `home` and `caller`, which are
+//!   written before the cell is shared and read by anybody who holds it.
+//! - I4. User code (handler, drops, wakers) runs under `catch`, with the cell in a state from which
+//!   it can be finished.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::future::Future;
+use std::mem::{ManuallyDrop, MaybeUninit, offset_of};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
+
+use crate::envelope::Envelope;
+use crate::error::{Failure, Panic};
+use crate::frame::StreamName;
+use crate::lane::{Link, LinkVTable};
+use crate::metrics::Outcome;
+use crate::pool::{self, Class};
+use crate::status::{Finish, Start, Status};
+use crate::worker::Turn;
+
+/// The part of a cell whose type does not depend on the job.
+#[repr(C)]
+pub(crate) struct Header {
+    pub(crate) link: Link,
+    pub(crate) status: Status,
+    /// The completion's waker (`status`, I3).
+    pub(crate) waker: UnsafeCell<MaybeUninit<Waker>>,
+}
+
+/// What differs between jobs.
+#[repr(C)]
+pub(crate) struct CellVTable {
+    link: LinkVTable,
+    /// Starts or polls the work once.
+    pub(crate) poll: unsafe fn(NonNull<Header>) -> Step,
+    /// Ends the work as aborted, wherever it is.
+    pub(crate) abort: unsafe fn(NonNull<Header>) -> Step,
+    pub(crate) take_message: unsafe fn(NonNull<Header>, *mut u8),
+    pub(crate) drop_output: unsafe fn(NonNull<Header>),
+    pub(crate) output_offset: usize,
+    pub(crate) class: Class,
+    /// Whether the job is the framework's own and leaves no trace in the metrics.
+    pub(crate) control: bool,
+    home: unsafe fn(NonNull<Header>) -> *const (),
+    caller: unsafe fn(NonNull<Header>) -> *const Header,
+    hold: unsafe fn(*const ()),
+    unhold: unsafe fn(*const ()),
+    wake: unsafe fn(NonNull<Header>, *const ()),
+    stream: unsafe fn(*const ()) -> Option<StreamName>,
+    drop_scope: unsafe fn(NonNull<Header>),
+}
+
+/// What one slice of work led to.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The message is handled; the cell must not be touched again.
+    Finished,
+    /// It waits for a wake.
+    Pending,
+}
+
+/// Work of one kind.
+pub(crate) trait Job: Sized + Send + 'static {
+    type Value: Send + 'static;
+    type Error: Send + 'static;
+    type Message: Send;
+    type Future: Future<Output = Result<Self::Value, Self::Error>> + Send;
+    type Scope: Scope;
+    const CONTROL: bool = false;
+
+    /// Makes the future; `Err` ends the message without running it.
+    fn begin(self, cell: NonNull<Header>, scope: &Self::Scope) -> Result<Self::Future, Failure<Self::Error>>;
+    /// Gives the message back.
+    fn into_message(self) -> Envelope<Self::Message>;
+}
+
+/// What the home of a job keeps in its cell.
+pub(crate) trait Scope {
+    /// Where the work goes when it is woken; held while wakers exist.
+    fn home(&self) -> *const ();
+    /// # Safety
+    /// `home` is alive.
+    unsafe fn hold(home: *const ());
+    /// # Safety
+    /// Balances a `hold`.
+    unsafe fn unhold(home: *const ());
+    /// # Safety
+    /// The caller keeps both alive.
+    unsafe fn wake(cell: NonNull<Header>, home: *const ());
+    /// # Safety
+    /// `home` is alive.
+    unsafe fn stream(home: *const ()) -> Option<StreamName>;
+    /// The cell of the handler that waits for this one.
+    fn caller(&self) -> *const Header;
+    /// Polls under the right frame.
+    fn enter<R>(&self, cell: NonNull<Header>, poll: impl FnOnce() -> R) -> R;
+    /// Whether a context has strayed out of the handler and is still alive.
+    fn is_straying(&self) -> bool;
+    /// The message is handled: counts it, and lets go of permits; before anybody hears of it.
+    fn retire(&self, outcome: Outcome);
+    /// How a lane runs the cell.
+    ///
+    /// # Safety
+    /// The caller owns the link, which heads a cell with this scope.
+    unsafe fn run(link: NonNull<Link>, turn: &Turn<'_>);
+}
+
+pub(crate) type Output<J> = Result<<J as Job>::Value, Failure<<J as Job>::Error>>;
+
+#[repr(C)]
+pub(crate) struct Cell<J: Job> {
+    header: Header,
+    scope: J::Scope,
+    body: UnsafeCell<Body<J>>,
+}
+
+union Body<J: Job> {
+    job: ManuallyDrop<J>,
+    future: ManuallyDrop<J::Future>,
+    output: ManuallyDrop<Output<J>>,
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Header>() == 40);
+
+impl Header {
+    #[inline]
+    pub(crate) fn vtable(&self) -> &'static CellVTable {
+        // SAFETY: every cell's link points at a whole `CellVTable`, of which `LinkVTable` is the
+        // first field, in a static.
+        unsafe { &*self.link.vtable.cast::<CellVTable>() }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.status.is_done()
+    }
+
+    pub(crate) fn caller(&self) -> Option<&Header> {
+        // SAFETY: I3; the caller's cell is held by this one.
+        unsafe { (self.vtable().caller)(NonNull::from(self)).as_ref() }
+    }
+
+    pub(crate) fn stream(&self) -> Option<StreamName> {
+        let vtable = self.vtable();
+        // SAFETY: I3; a message that is not done keeps its home alive.
+        unsafe {
+            let home = (vtable.home)(NonNull::from(self));
+            (vtable.stream)(home)
+        }
+    }
+}
+
+/// Frees a cell that nobody else has.
+///
+/// # Safety
+/// The caller was told by the status word that it is the last; the body is empty.
+pub(crate) unsafe fn free(cell: NonNull<Header>) {
+    // SAFETY: the caller has the cell alone.
+    let vtable = unsafe { cell.as_ref() }.vtable();
+    // SAFETY: the scope is dropped once, here.
+    unsafe { (vtable.drop_scope)(cell) };
+    // SAFETY: the cell came from this class and is not used any more.
+    unsafe { pool::give(vtable.class, cell.cast()) };
+}
+
+/// Runs user code that must not unwind into the framework.
+pub(crate) fn catch<R>(run: impl FnOnce() -> R) -> Result<R, Panic> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(Panic::new)
+}
+
+/// Drops a value of the user; a panic in its destructor ends here.
+pub(crate) fn drop_quietly<T>(value: T) {
+    if let Err(panic) = catch(move || drop(value)) {
+        forget_payload(panic.into_payload());
+    }
+}
+
+/// Drops a panic payload whose own destructor may panic.
+pub(crate) fn forget_payload(payload: Box<dyn Any + Send>) {
+    if let Err(second) = catch(move || drop(payload)) {
+        std::mem::forget(second.into_payload());
+    }
+}
+
+impl<J: Job> Cell<J> {
+    const CLASS: Class = Class::of(std::alloc::Layout::new::<Self>());
+    /// Where the output of the cell lies, from its start.
+    const OUTPUT: usize = offset_of!(Self, body);
+
+    pub(crate) const VTABLE: &'static CellVTable = &CellVTable {
+        link: LinkVTable { run: J::Scope::run },
+        poll: Self::poll,
+        abort: Self::abort,
+        take_message: Self::take_message,
+        drop_output: Self::drop_output,
+        output_offset: Self::OUTPUT,
+        class: Self::CLASS,
+        control: J::CONTROL,
+        home: |cell| Self::of(cell).scope.home(),
+        caller: |cell| Self::of(cell).scope.caller(),
+        hold: J::Scope::hold,
+        unhold: J::Scope::unhold,
+        wake: J::Scope::wake,
+        stream: J::Scope::stream,
+        drop_scope: |cell| {
+            let scope = Self::of(cell).scope_ptr();
+            // SAFETY: `free` is the only caller, once for each cell.
+            drop_quietly(unsafe { scope.read() });
+        },
+    };
+
+    /// A new cell that holds `job`.
+    #[inline]
+    pub(crate) fn with_job(job: J, scope: J::Scope, joined: bool) -> NonNull<Header> {
+        let cell = Self::vacant(scope, joined);
+        // SAFETY: the cell is private, and its body is empty.
+        unsafe { (*Self::of(cell).body.get()).job = ManuallyDrop::new(job) };
+        cell
+    }
+
+    /// A new cell with an empty body.
+    #[inline]
+    pub(crate) fn vacant(scope: J::Scope, joined: bool) -> NonNull<Header> {
+        let cell = pool::take(Self::CLASS).cast::<Self>();
+        let vtable = std::ptr::from_ref(Self::VTABLE).cast::<LinkVTable>();
+        let base = cell.as_ptr();
+        // SAFETY: the block is ours, and large and aligned enough for the cell by its class.
+        unsafe {
+            (&raw mut (*base).header).write(Header {
+                link: Link { next: std::cell::Cell::new(std::ptr::null_mut()), vtable },
+                status: Status::new(joined),
+                waker: UnsafeCell::new(MaybeUninit::uninit()),
+            });
+            (&raw mut (*base).scope).write(scope);
+        }
+        cell.cast()
+    }
+
+    /// # Safety-relevant
+    /// `cell` heads a cell of this very type; all callers come through its virtual table.
+    #[inline]
+    fn of<'a>(cell: NonNull<Header>) -> &'a Self {
+        // SAFETY: as above. Shared references only: every mutable part is in an `UnsafeCell`.
+        unsafe { cell.cast::<Self>().as_ref() }
+    }
+
+    fn scope_ptr(&self) -> *mut J::Scope {
+        (&raw const self.scope).cast_mut()
+    }
+
+    /// The cell's scope.
+    ///
+    /// # Safety
+    /// `cell` heads a cell of this type and is alive for as long as the reference is used.
+    pub(crate) unsafe fn scope<'a>(cell: NonNull<Header>) -> &'a J::Scope {
+        &Self::of(cell).scope
+    }
+
+    unsafe fn poll(cell: NonNull<Header>) -> Step {
+        let this = Self::of(cell);
+        match this.header.status.start() {
+            Start::First => {
+                // SAFETY: I2: the claim makes the job ours.
+                let job = unsafe { ManuallyDrop::take(&mut (*this.body.get()).job) };
+                // SAFETY: the body is empty now.
+                unsafe { Self::settle_if_ready(cell, Self::begin(cell, job)) }
+            }
+            // SAFETY: I2: started, not done: the future is in place and ours to poll.
+            Start::Again => unsafe { Self::settle_if_ready(cell, Self::poll_future(cell)) },
+            // SAFETY: the output is in place.
+            Start::Lingering => unsafe { Self::finish(cell, true) },
+            // SAFETY: I2: the canceller has taken the body.
+            Start::Cancelled => unsafe { Self::finish_cancelled(cell) },
+        }
+    }
+
+    /// # Safety
+    /// The caller is the runner; a ready output left the body empty.
+    unsafe fn settle_if_ready(cell: NonNull<Header>, output: Poll<Output<J>>) -> Step {
+        match output {
+            // SAFETY: as the caller says.
+            Poll::Ready(output) => unsafe { Self::settle(cell, output) },
+            Poll::Pending => Step::Pending,
+        }
+    }
+
+    /// Starts `job` and polls it once; when it is ready the body is empty again.
+    ///
+    /// # Safety
+    /// The caller is the cell's runner, has claimed the start, and the body is empty.
+    #[inline]
+    pub(crate) unsafe fn begin(cell: NonNull<Header>, job: J) -> Poll<Output<J>> {
+        let this = Self::of(cell);
+        let begun = this.scope.enter(cell, || catch(|| job.begin(cell, &this.scope)));
+        match begun {
+            Ok(Ok(future)) => {
+                // SAFETY: the body is empty.
+                unsafe { (*this.body.get()).future = ManuallyDrop::new(future) };
+                // SAFETY: the future is in place, pinned from here on: it is dropped there.
+                unsafe { Self::poll_future(cell) }
+            }
+            Ok(Err(failure)) => Poll::Ready(Err(failure)),
+            Err(panic) => Poll::Ready(Err(Failure::Panicked(panic))),
+        }
+    }
+
+    /// # Safety
+    /// The caller is the runner and the future is in place.
+    #[inline]
+    unsafe fn poll_future(cell: NonNull<Header>) -> Poll<Output<J>> {
+        let this = Self::of(cell);
+        // The borrowed waker is not counted: it cannot outlive the poll.
+        // SAFETY: the table's functions are made for cells, and the cell outlives the poll.
+        let waker = ManuallyDrop::new(unsafe { Waker::from_raw(raw_waker(cell)) });
+        let mut context = Context::from_waker(&waker);
+        // Poll and, when ready, drop of the future happen under one frame and one guard.
+        let polled = this.scope.enter(cell, || {
+            catch(|| {
+                let slot = this.body.get();
+                // SAFETY: I2: the future is in place, and stays there until it is dropped.
+                let future = unsafe { Pin::new_unchecked(&mut *(*slot).future) };
+                future.poll(&mut context)
+            })
+            .map(|polled| {
+                polled.map(|value| {
+                    let dropped = Self::drop_future(this);
+                    (value, dropped)
+                })
+            })
+        });
+        let output = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready((value, Ok(())))) => value.map_err(Failure::Handler),
+            Ok(Poll::Ready((value, Err(panic)))) => {
+                drop_quietly(value);
+                Err(Failure::Panicked(panic))
+            }
+            Err(panic) => {
+                let dropped = this.scope.enter(cell, || Self::drop_future(this));
+                if let Err(second) = dropped {
+                    forget_payload(second.into_payload());
+                }
+                Err(Failure::Panicked(panic))
+            }
+        };
+        Poll::Ready(output)
+    }
+
+    #[inline]
+    fn drop_future(this: &Self) -> Result<(), Panic> {
+        let slot = this.body.get();
+        if std::mem::needs_drop::<J::Future>() {
+            // SAFETY: I2: the future is in place and is dropped once, by the runner.
+            catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) })
+        } else {
+            Ok(())
+        }
+    }
+
+    unsafe fn abort(cell: NonNull<Header>) -> Step {
+        let this = Self::of(cell);
+        match this.header.status.start() {
+            Start::First => {
+                // SAFETY: I2: the claim makes the job ours.
+                let job = unsafe { ManuallyDrop::take(&mut (*this.body.get()).job) };
+                this.scope.enter(cell, || drop_quietly(job));
+            }
+            Start::Again => {
+                let dropped = this.scope.enter(cell, || Self::drop_future(this));
+                if let Err(panic) = dropped {
+                    forget_payload(panic.into_payload());
+                }
+            }
+            // SAFETY: the output is in place.
+            Start::Lingering => return unsafe { Self::finish(cell, true) },
+            // SAFETY: the canceller has taken the body.
+            Start::Cancelled => return unsafe { Self::finish_cancelled(cell) },
+        }
+        // SAFETY: the body is empty.
+        unsafe { Self::settle(cell, Err(Failure::Aborted)) }
+    }
+
+    /// Ends the work with `output`.
+    ///
+    /// # Safety
+    /// The caller is the runner and the body is empty.
+    #[inline]
+    pub(crate) unsafe fn settle(cell: NonNull<Header>, output: Output<J>) -> Step {
+        let this = Self::of(cell);
+        // SAFETY: the body is empty and the runner's (status, I2).
+        unsafe { (*this.body.get()).output = ManuallyDrop::new(output) };
+        // SAFETY: the output is in place.
+        unsafe { Self::finish(cell, false) }
+    }
+
+    /// Counts the message, and leaves the cell with its output.
+    ///
+    /// # Safety
+    /// The caller is the runner, and the body is the output.
+    #[inline]
+    unsafe fn finish(cell: NonNull<Header>, lingered: bool) -> Step {
+        let this = Self::of(cell);
+        if this.scope.is_straying() {
+            if !lingered {
+                this.header.status.linger();
+            }
+            return Step::Pending;
+        }
+        // SAFETY: the output is in place.
+        let outcome = Outcome::of(unsafe { &*(*this.body.get()).output });
+        this.scope.retire(outcome);
+        // SAFETY: the output is in place, and this is the runner's last act.
+        unsafe { leave(cell, true) };
+        Step::Finished
+    }
+
+    unsafe fn finish_cancelled(cell: NonNull<Header>) -> Step {
+        let this = Self::of(cell);
+        this.scope.retire(Outcome::Cancelled);
+        // SAFETY: the body is empty, and this is the runner's last act.
+        unsafe { leave(cell, false) };
+        Step::Finished
+    }
+
+    /// The runner leaves a cell with an empty body and without a completion.
+    ///
+    /// # Safety
+    /// As the sentence says; the caller does not touch the cell again.
+    #[inline]
+    pub(crate) unsafe fn release(cell: NonNull<Header>) {
+        let this = Self::of(cell);
+        if this.header.status.release() {
+            // SAFETY: the status word says that the cell is ours alone.
+            drop(unsafe { this.scope_ptr().read() });
+            // SAFETY: as above; it came from this class.
+            unsafe { pool::give(Self::CLASS, cell.cast()) };
+        }
+    }
+
+    /// Takes a cell apart that could not be pushed anywhere.
+    ///
+    /// # Safety
+    /// The cell was made by [`Cell::with_job`] and never shared.
+    pub(crate) unsafe fn into_job(cell: NonNull<Header>) -> J {
+        // SAFETY: I2: not started, so the job is in place.
+        let job = unsafe { ManuallyDrop::take(&mut (*Self::of(cell).body.get()).job) };
+        // SAFETY: the cell is private and its body empty.
+        unsafe { free(cell) };
+        job
+    }
+
+    unsafe fn take_message(cell: NonNull<Header>, to: *mut u8) {
+        // SAFETY: the canceller has claimed the job (I2).
+        let job = unsafe { ManuallyDrop::take(&mut (*Self::of(cell).body.get()).job) };
+        let message = job.into_message();
+        // SAFETY: the caller's place is an `Envelope<J::Message>`, as the completion's type says.
+        unsafe { to.cast::<Envelope<J::Message>>().write(message) };
+    }
+
+    unsafe fn drop_output(cell: NonNull<Header>) {
+        // SAFETY: the caller owns the output, in place (status, I2).
+        let output = unsafe { ManuallyDrop::take(&mut (*Self::of(cell).body.get()).output) };
+        drop_quietly(output);
+    }
+}
+
+/// The runner leaves the cell: hands the output over or drops it, wakes, and frees if last.
+///
+/// # Safety
+/// The caller is the runner; `with_output` says whether the body is an output or empty.
+pub(crate) unsafe fn leave(cell: NonNull<Header>, with_output: bool) {
+    let mut waker = None::<Waker>;
+    loop {
+        // SAFETY: the runner's hold keeps the cell alive until `Handed` or `release`.
+        let header = unsafe { cell.as_ref() };
+        match header.status.finish() {
+            Finish::TakeWaker => {
+                // SAFETY: status, I3: clearing `WAKER` made the field ours.
+                let taken = unsafe { (*header.waker.get()).assume_init_read() };
+                if let Some(stale) = waker.replace(taken) {
+                    drop_quietly(stale);
+                }
+            }
+            // Rare and short: the canceller has two instructions left.
+            Finish::Held => std::thread::yield_now(),
+            Finish::Handed => {
+                if let Some(waker) = waker {
+                    wake_quietly(waker);
+                }
+                return;
+            }
+            Finish::Discard => {
+                if with_output {
+                    // SAFETY: nobody else wants the output.
+                    unsafe { (header.vtable().drop_output)(cell) };
+                }
+                if header.status.release() {
+                    // SAFETY: the status word says that the cell is ours alone.
+                    unsafe { free(cell) };
+                }
+                if let Some(waker) = waker {
+                    drop_quietly(waker);
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// Wakes a waker of the user; a panic in it ends here.
+pub(crate) fn wake_quietly(waker: Waker) {
+    if let Err(panic) = catch(move || waker.wake()) {
+        forget_payload(panic.into_payload());
+    }
+}
+
+// ---- the handler's waker ---------------------------------------------------------------------
+
+static WAKER_VTABLE: RawWakerVTable =
+    RawWakerVTable::new(clone_waker, wake_waker, wake_waker_by_ref, drop_waker);
+
+fn raw_waker(cell: NonNull<Header>) -> RawWaker {
+    RawWaker::new(cell.as_ptr().cast_const().cast(), &WAKER_VTABLE)
+}
+
+unsafe fn header_of(data: *const ()) -> NonNull<Header> {
+    // SAFETY: wakers are made from non-null cells only.
+    unsafe { NonNull::new_unchecked(data.cast_mut().cast()) }
+}
+
+unsafe fn clone_waker(data: *const ()) -> RawWaker {
+    // SAFETY: the waker that is cloned keeps the cell alive.
+    let cell = unsafe { header_of(data) };
+    // SAFETY: as above.
+    unsafe { acquire(cell) };
+    raw_waker(cell)
+}
+
+/// Counts one more holder of the cell, and of its home with the first.
+///
+/// # Safety
+/// The cell is alive and, if nobody holds it yet, being polled by this thread.
+unsafe fn acquire(cell: NonNull<Header>) {
+    // SAFETY: the caller keeps the cell alive.
+    let header = unsafe { cell.as_ref() };
+    if header.status.add_waker() {
+        let vtable = header.vtable();
+        // SAFETY: no other holder: this thread polls the cell, so its home is alive.
+        unsafe { (vtable.hold)((vtable.home)(cell)) };
+    }
+}
+
+/// Uncounts a holder.
+///
+/// # Safety
+/// Balances an `acquire`; the caller does not use the cell any more.
+unsafe fn relinquish(cell: NonNull<Header>) {
+    // SAFETY: the hold that is being given up keeps the cell alive.
+    let header = unsafe { cell.as_ref() };
+    let vtable = header.vtable();
+    // SAFETY: read before the count falls, since the cell may be gone after.
+    let home = unsafe { (vtable.home)(cell) };
+    let (last_holder, last) = header.status.drop_waker();
+    if last {
+        // SAFETY: the status word says that the cell is ours alone; its body is empty, since the
+        // runner or the completion has dropped the output.
+        unsafe { free(cell) };
+    }
+    if last_holder {
+        // SAFETY: balances the hold of the first.
+        unsafe { (vtable.unhold)(home) };
+    }
+}
+
+unsafe fn wake_waker(data: *const ()) {
+    // SAFETY: the waker is alive until it is dropped in the next line.
+    unsafe { wake_waker_by_ref(data) };
+    // SAFETY: `wake` consumes the waker.
+    unsafe { drop_waker(data) };
+}
+
+unsafe fn wake_waker_by_ref(data: *const ()) {
+    // SAFETY: the waker keeps the cell and its home alive.
+    let cell = unsafe { header_of(data) };
+    // SAFETY: as above.
+    unsafe { wake(cell) };
+}
+
+/// Makes the cell's home poll it again, unless it is done.
+///
+/// # Safety
+/// The caller keeps the cell and its home alive.
+pub(crate) unsafe fn wake(cell: NonNull<Header>) {
+    // SAFETY: as the caller says.
+    let header = unsafe { cell.as_ref() };
+    if !header.is_done() {
+        let vtable = header.vtable();
+        // SAFETY: as the caller says.
+        unsafe { (vtable.wake)(cell, (vtable.home)(cell)) };
+    }
+}
+
+unsafe fn drop_waker(data: *const ()) {
+    // SAFETY: the waker that is dropped was counted.
+    let cell = unsafe { header_of(data) };
+    // SAFETY: as above.
+    unsafe { relinquish(cell) };
+}
+
+/// A counted reference to a cell, as a waker has one.
+#[derive(Debug)]
+pub(crate) struct CellRef(NonNull<Header>);
+
+// SAFETY: a `CellRef` reads the status word, and the immutable parts of the scope (I3).
+unsafe impl Send for CellRef {}
+// SAFETY: as above.
+unsafe impl Sync for CellRef {}
+
+impl CellRef {
+    /// # Safety
+    /// The cell is alive and, if nobody holds it yet, being polled by this thread.
+    pub(crate) unsafe fn new(cell: NonNull<Header>) -> Self {
+        // SAFETY: as the caller says.
+        unsafe { acquire(cell) };
+        Self(cell)
+    }
+
+    /// Gives the count to a plain pointer.
+    pub(crate) fn into_raw(self) -> *mut Header {
+        std::mem::ManuallyDrop::new(self).0.as_ptr()
+    }
+
+    /// # Safety
+    /// The pointer came from `into_raw`, whose count it takes over.
+    pub(crate) unsafe fn from_raw(cell: NonNull<Header>) -> Self {
+        Self(cell)
+    }
+}
+
+impl Drop for CellRef {
+    fn drop(&mut self) {
+        // SAFETY: balances `new`.
+        unsafe { relinquish(self.0) };
+    }
+}

@@ -1,0 +1,219 @@
+//! The caller's end of a cell: a future with exactly one outcome.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::cell::{self, Header, drop_quietly, free};
+use crate::envelope::Envelope;
+use crate::error::Failure;
+use crate::status::{Cancel, Look};
+use crate::wait;
+use crate::worker;
+
+/// The result of an admitted message or task, once it is there.
+///
+/// `T` is the handler's value, `E` its error, and `M` the message that [`Completion::cancel`] gives
+/// back. It may be polled from any task; the waker of the last poll is the one that is woken.
+///
+/// # Cancel safety
+/// Dropping a completion detaches: the work goes on, and its result is dropped where it ends.
+#[must_use = "a dropped completion discards the result; use the detached variants to say so"]
+pub struct Completion<T, E = Infallible, M = ()> {
+    /// None once the outcome was taken.
+    cell: Option<NonNull<Header>>,
+    types: PhantomData<(fn() -> Result<T, E>, fn() -> M)>,
+}
+
+// SAFETY: the output moves to the thread that polls, which `T: Send` and `E: Send` allow; the
+// message likewise. All shared parts of the cell are atomic or guarded by the status word.
+unsafe impl<T: Send, E: Send, M: Send> Send for Completion<T, E, M> {}
+// SAFETY: `&Completion` reads the status word only.
+unsafe impl<T: Send, E: Send, M: Send> Sync for Completion<T, E, M> {}
+impl<T, E, M> Unpin for Completion<T, E, M> {}
+
+impl<T, E, M> Completion<T, E, M> {
+    /// # Safety
+    /// The cell's job has these types, and its status says that this completion exists.
+    pub(crate) unsafe fn new(cell: NonNull<Header>) -> Self {
+        Self { cell: Some(cell), types: PhantomData }
+    }
+
+    fn header(&self) -> Option<&Header> {
+        // SAFETY: `JOIN` is set while we have the pointer, so the cell is alive.
+        self.cell.map(|cell| unsafe { cell.as_ref() })
+    }
+
+    /// Whether the outcome is there; it never goes back to false until it is taken.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.header().is_none_or(Header::is_done)
+    }
+
+    /// Cancels work that has not started: it will never run, and its message comes back.
+    ///
+    /// # Errors
+    /// Work that has started goes on; its handler sees the request in its context, and the
+    /// completion comes back to be awaited or dropped.
+    pub fn cancel(mut self) -> Result<Envelope<M>, Self> {
+        let Some(cell) = self.cell else { return Err(self) };
+        // SAFETY: `JOIN` keeps the cell alive.
+        let header = unsafe { cell.as_ref() };
+        match header.status.cancel() {
+            Cancel::Won => {}
+            Cancel::Running => {
+                // SAFETY: the completion keeps the cell alive; the runner does not finish, and so
+                // the home lives, until `unhold`.
+                unsafe { cell::wake(cell) };
+                header.status.unhold();
+                return Err(self);
+            }
+            Cancel::Done => return Err(self),
+        }
+        let mut message = MaybeUninit::<Envelope<M>>::uninit();
+        // SAFETY: the claim is ours, and `M` is the job's message type.
+        unsafe { (header.vtable().take_message)(cell, message.as_mut_ptr().cast()) };
+        self.cell = None;
+        unregister(header);
+        if !header.status.detach() && header.status.release_join() {
+            // SAFETY: the runner has passed the cell, and left nothing in it.
+            unsafe { free(cell) };
+        }
+        // SAFETY: `take_message` has written it.
+        Ok(unsafe { message.assume_init() })
+    }
+
+    /// Takes the outcome that is there.
+    #[inline]
+    fn take(&mut self, cell: NonNull<Header>) -> Result<T, Failure<E>> {
+        self.cell = None;
+        // SAFETY: `JOIN` keeps the cell alive until `release_join`.
+        let header = unsafe { cell.as_ref() };
+        let offset = header.vtable().output_offset;
+        // SAFETY: `DONE` gave the output to us (status, I2); it lies there, with this type.
+        let output = unsafe { cell.cast::<u8>().add(offset).cast::<Result<T, Failure<E>>>().read() };
+        if header.status.release_join() {
+            // SAFETY: the status word says that the cell is ours alone.
+            unsafe { free(cell) };
+        }
+        output
+    }
+
+    #[inline]
+    fn poll_cell(&mut self, context: &mut Context<'_>) -> Poll<Result<T, Failure<E>>> {
+        let cell = self.cell.expect("a completion is not polled after it was ready");
+        // SAFETY: `JOIN` keeps the cell alive.
+        let header = unsafe { cell.as_ref() };
+        loop {
+            match header.status.look() {
+                Look::Done => return Poll::Ready(self.take(cell)),
+                Look::Taking => {
+                    // The outcome comes in the runner's next step: look again at the next poll.
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Look::Registered => {
+                    // SAFETY: while the waker is registered nobody writes the field (status, I3).
+                    let registered = unsafe { (*header.waker.get()).assume_init_ref() };
+                    if registered.will_wake(context.waker()) {
+                        return Poll::Pending;
+                    }
+                    unregister(header);
+                }
+                Look::Vacant => {
+                    let waker = context.waker().clone();
+                    // SAFETY: status, I3: the field is ours.
+                    unsafe { (*header.waker.get()).write(waker) };
+                    if header.status.set_waker() {
+                        return Poll::Pending;
+                    }
+                    // SAFETY: it was not published, so it is still ours.
+                    drop_quietly(unsafe { (*header.waker.get()).assume_init_read() });
+                }
+            }
+        }
+    }
+
+    /// Blocks the thread until the outcome is there.
+    ///
+    /// # Errors
+    /// The [`Failure`] with which the work ended.
+    ///
+    /// # Panics
+    /// On a worker of a core, which would wait for work that waits for it: await the completion
+    /// there instead.
+    pub fn wait(mut self) -> Result<T, Failure<E>> {
+        self.block(None).expect("without a deadline the outcome comes first")
+    }
+
+    /// Blocks the thread until the outcome is there or `timeout` is over.
+    ///
+    /// # Errors
+    /// The completion comes back when the time is over; inside, the [`Failure`] of the work.
+    ///
+    /// # Panics
+    /// As [`Completion::wait`].
+    pub fn wait_timeout(mut self, timeout: Duration) -> Result<Result<T, Failure<E>>, Self> {
+        let deadline = Instant::now().checked_add(timeout);
+        self.block(deadline).ok_or(self)
+    }
+
+    fn block(&mut self, deadline: Option<Instant>) -> Option<Result<T, Failure<E>>> {
+        assert!(
+            !worker::is_worker_thread(),
+            "a worker must not block on a completion: await it instead"
+        );
+        wait::block_on(deadline, |context| self.poll_cell(context))
+    }
+}
+
+/// Takes a registered waker back and drops it, unless the runner was first.
+fn unregister(header: &Header) {
+    if header.status.unset_waker() {
+        // SAFETY: status, I3: clearing `WAKER` made the field ours.
+        let waker: Waker = unsafe { (*header.waker.get()).assume_init_read() };
+        drop_quietly(waker);
+    }
+}
+
+impl<T, E, M> Future for Completion<T, E, M> {
+    type Output = Result<T, Failure<E>>;
+
+    /// # Panics
+    /// When polled again after it was ready.
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_cell(context)
+    }
+}
+
+impl<T, E, M> Drop for Completion<T, E, M> {
+    #[inline]
+    fn drop(&mut self) {
+        let Some(cell) = self.cell.take() else { return };
+        // SAFETY: `JOIN` keeps the cell alive until it is cleared below.
+        let header = unsafe { cell.as_ref() };
+        unregister(header);
+        if header.status.detach() {
+            return;
+        }
+        // SAFETY: `DONE` gave the output to us.
+        unsafe { (header.vtable().drop_output)(cell) };
+        if header.status.release_join() {
+            // SAFETY: the status word says that the cell is ours alone.
+            unsafe { free(cell) };
+        }
+    }
+}
+
+impl<T, E, M> fmt::Debug for Completion<T, E, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Completion").field("is_done", &self.is_done()).finish_non_exhaustive()
+    }
+}

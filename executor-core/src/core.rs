@@ -1,0 +1,509 @@
+//! The worker core: the workers that all executors built on it share.
+
+use std::fmt;
+use std::future::Future;
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+use tokio::runtime::Handle;
+
+use crate::alarm::{Alarm, within};
+use crate::cell::{Cell, Header, Job};
+use crate::completion::Completion;
+use crate::error::{BuildError, RejectReason, Rejected, check_range};
+use crate::host;
+use crate::lane::{Link, Pushed};
+use crate::lifecycle::{Lifecycle, Report, Shutdown};
+use crate::sleep::Sleepers;
+use crate::sync::{AtomicU8, AtomicUsize, Ordering};
+use crate::task::{Call, Nowhere, OnCore, Promise, Spawned, promise};
+use crate::thread_id;
+use crate::waiting::Waiting;
+use crate::worker::{self, MAX_BATCH, Worker};
+
+/// The most workers of a core.
+pub const MAX_WORKERS: usize = 1_024;
+/// How many messages of one stream run in a row while others wait.
+pub const DEFAULT_BUDGET: usize = if cfg!(executor_tiny) { 2 } else { 128 };
+
+const OPEN: u8 = 0;
+const STOPPING: u8 = 1;
+const ABORTING: u8 = 2;
+
+/// What the builder chose.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) name: String,
+    pub(crate) batch: usize,
+    pub(crate) budget: usize,
+}
+
+/// What workers, executors and wakers share of a core.
+pub(crate) struct CoreShared {
+    pub(crate) workers: Box<[CachePadded<Worker>]>,
+    pub(crate) sleepers: Sleepers,
+    pub(crate) options: Options,
+    /// Tasks without a stream that wait for a wake.
+    pub(crate) waiting: Waiting,
+    phase: AtomicU8,
+    /// Workers that have not left yet.
+    running: AtomicUsize,
+    /// Who waits for the core to be quiet or empty.
+    watchers: Mutex<Vec<Watcher>>,
+    watched: AtomicUsize,
+    executors: Mutex<Vec<Weak<dyn Lifecycle>>>,
+    pub(crate) alarm: Alarm,
+}
+
+/// Somebody who waits for the workers.
+enum Watcher {
+    /// Until nothing runs, is queued, or waits.
+    Quiet(Promise<()>),
+    /// Until the last worker has left.
+    Empty(Promise<()>),
+}
+
+impl CoreShared {
+    /// Pushes new work from outside; false: the core is closed, and the link is still the caller's.
+    ///
+    /// # Safety
+    /// The caller owns `link`.
+    #[inline]
+    unsafe fn push_new(&self, link: NonNull<Link>) -> bool {
+        // SAFETY: as the caller says.
+        match unsafe { self.lane().push(link, false) } {
+            Pushed::Edge => self.wake_one(),
+            Pushed::Behind => {}
+            Pushed::Closed => return false,
+        }
+        true
+    }
+
+    /// Pushes work that was admitted before.
+    #[inline]
+    pub(crate) fn push_admitted(&self, link: NonNull<Link>) {
+        // SAFETY: all callers own the link: a woken cell, or a stream they became the owner of.
+        if unsafe { self.lane().push(link, true) } == Pushed::Edge {
+            self.wake_one();
+        }
+    }
+
+    #[inline]
+    fn lane(&self) -> &crate::lane::Lane {
+        let index = worker::here(self).unwrap_or_else(|| thread_id::current() % self.workers.len());
+        &self.workers[index].lane
+    }
+
+    #[inline]
+    pub(crate) fn wake_one(&self) {
+        if let Some(worker) = self.sleepers.wake_one() {
+            self.workers[worker].parker.wake();
+        }
+    }
+
+    fn wake_all(&self) {
+        for worker in self.sleepers.wake_all() {
+            self.workers[worker].parker.wake();
+        }
+    }
+
+    pub(crate) fn has_work(&self) -> bool {
+        self.workers.iter().any(|worker| worker.has_work())
+    }
+
+    pub(crate) fn is_aborting(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == ABORTING
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.phase.load(Ordering::Acquire) != OPEN
+    }
+
+    /// Whether a worker without work may leave.
+    pub(crate) fn should_exit(&self) -> bool {
+        self.is_closed() && self.waiting.is_empty() && self.executors_are_idle()
+    }
+
+    #[cold]
+    fn executors_are_idle(&self) -> bool {
+        let executors: Vec<_> = {
+            let executors = self.executors.lock().unwrap_or_else(PoisonError::into_inner);
+            executors.iter().filter_map(Weak::upgrade).collect()
+        };
+        executors.iter().all(|executor| executor.is_idle())
+    }
+
+    /// Something that kept workers from leaving is gone.
+    pub(crate) fn check_exit(&self) {
+        if self.should_exit() {
+            self.wake_all();
+        }
+    }
+
+    /// A worker found nothing to do and is about to park.
+    pub(crate) fn note_quiet(&self) {
+        if self.watched.load(Ordering::SeqCst) != 0
+            && self.sleepers.asleep() == self.running.load(Ordering::SeqCst)
+            && !self.has_work()
+            && self.waiting.is_empty()
+        {
+            self.resolve(|watcher| matches!(watcher, Watcher::Quiet(_)));
+        }
+    }
+
+    /// A worker has left.
+    pub(crate) fn note_exit(&self) {
+        if self.running.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.resolve(|_| true);
+        } else {
+            self.note_quiet();
+        }
+    }
+
+    fn resolve(&self, which: impl Fn(&Watcher) -> bool) {
+        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        let (hit, rest) = watchers.drain(..).partition::<Vec<_>, _>(which);
+        *watchers = rest;
+        self.watched.store(watchers.len(), Ordering::SeqCst);
+        drop(watchers);
+        for watcher in hit {
+            let (Watcher::Quiet(promise) | Watcher::Empty(promise)) = watcher;
+            promise.fulfil(());
+        }
+    }
+
+    fn watch(&self, watcher: Watcher) {
+        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        watchers.push(watcher);
+        self.watched.store(watchers.len(), Ordering::SeqCst);
+        drop(watchers);
+        if self.running.load(Ordering::SeqCst) == 0 {
+            self.resolve(|_| true);
+        } else {
+            self.note_quiet();
+        }
+    }
+
+    /// Refuses new tasks, and lets the workers leave when nothing is left.
+    fn close(&self, abort: bool) {
+        let phase = if abort { ABORTING } else { STOPPING };
+        self.phase.fetch_max(phase, Ordering::SeqCst);
+        for worker in &self.workers {
+            worker.lane.close();
+        }
+        if abort {
+            self.abort_waiting();
+        }
+        self.wake_all();
+    }
+
+    /// Wakes every waiting task, to be aborted by the worker that runs it.
+    pub(crate) fn abort_waiting(&self) {
+        self.waiting.for_each(|cell| {
+            // SAFETY: a noted task is not done, so it and its home live while it is noted.
+            unsafe { crate::cell::wake(cell) };
+        });
+    }
+
+    pub(crate) fn adopt(&self, executor: Weak<dyn Lifecycle>) {
+        let mut executors = self.executors.lock().unwrap_or_else(PoisonError::into_inner);
+        executors.retain(|known| known.strong_count() != 0);
+        executors.push(executor);
+    }
+}
+
+/// Closes the core when the last handle and the last executor are gone.
+pub(crate) struct CoreHandle(pub(crate) Arc<CoreShared>);
+
+impl Drop for CoreHandle {
+    fn drop(&mut self) {
+        self.0.close(false);
+    }
+}
+
+/// The workers that run what executors and callers give them.
+///
+/// Two hosts: threads of its own ([`WorkerCore::threads`]), or an existing tokio runtime
+/// ([`WorkerCore::tokio`]), on which it starts no thread. A core lives while a clone of it or an
+/// executor built on it does; after that the workers finish what was accepted and leave.
+#[derive(Clone)]
+pub struct WorkerCore {
+    pub(crate) handle: Arc<CoreHandle>,
+}
+
+/// How a core is hosted.
+enum Host {
+    Threads { runtime: Option<Handle> },
+    Tokio(Handle),
+}
+
+/// Builds a [`WorkerCore`].
+#[must_use = "a builder does nothing until `build`"]
+pub struct CoreBuilder {
+    host: Host,
+    workers: usize,
+    options: Options,
+}
+
+impl WorkerCore {
+    /// A core on `workers` threads of its own.
+    pub fn threads(workers: usize) -> CoreBuilder {
+        CoreBuilder::new(Host::Threads { runtime: None }, workers)
+    }
+
+    /// A core on an existing tokio runtime, with as many workers as the runtime has.
+    ///
+    /// The workers are tasks of the runtime; handlers can use its I/O and time.
+    pub fn tokio(runtime: &Handle) -> CoreBuilder {
+        let workers = runtime.metrics().num_workers().clamp(1, MAX_WORKERS);
+        CoreBuilder::new(Host::Tokio(runtime.clone()), workers)
+    }
+
+    pub(crate) fn shared(&self) -> &CoreShared {
+        &self.handle.0
+    }
+
+    /// Runs `future` on the workers.
+    ///
+    /// # Errors
+    /// After [`WorkerCore::shutdown`] the future comes back.
+    #[inline]
+    pub fn spawn<F>(&self, future: F) -> Result<Completion<F::Output>, Rejected<F>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let cell = self.admit(Spawned(future), OnCore::new(self.shared()), true);
+        // SAFETY: the job's types are `F::Output`, `Infallible` and `()`, and it was made joined.
+        cell.map(|cell| unsafe { Completion::new(cell) }).map_err(|job| refused(job.0))
+    }
+
+    /// Runs `future` on the workers and drops its output.
+    ///
+    /// # Errors
+    /// After [`WorkerCore::shutdown`] the future comes back.
+    #[inline]
+    pub fn spawn_detached<F>(&self, future: F) -> Result<(), Rejected<F>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let cell = self.admit(Spawned(future), OnCore::new(self.shared()), false);
+        cell.map(|_| ()).map_err(|job| refused(job.0))
+    }
+
+    /// Runs `call` on a worker.
+    ///
+    /// # Errors
+    /// After [`WorkerCore::shutdown`] the closure comes back.
+    #[inline]
+    pub fn spawn_fn<R, F>(&self, call: F) -> Result<Completion<R>, Rejected<F>>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        let cell = self.admit(Call(call), Nowhere, true);
+        // SAFETY: the job's types are `R`, `Infallible` and `()`, and it was made joined.
+        cell.map(|cell| unsafe { Completion::new(cell) }).map_err(|job| refused(job.0))
+    }
+
+    /// Runs `call` on a worker and drops its result.
+    ///
+    /// # Errors
+    /// After [`WorkerCore::shutdown`] the closure comes back.
+    #[inline]
+    pub fn spawn_fn_detached<R, F>(&self, call: F) -> Result<(), Rejected<F>>
+    where
+        F: FnOnce() -> R + Send + 'static,
+        R: Send + 'static,
+    {
+        let cell = self.admit(Call(call), Nowhere, false);
+        cell.map(|_| ()).map_err(|job| refused(job.0))
+    }
+
+    #[inline]
+    fn admit<J: Job>(&self, job: J, scope: J::Scope, joined: bool) -> Result<NonNull<Header>, J> {
+        let cell = Cell::with_job(job, scope, joined);
+        // SAFETY: the cell is new, and its own.
+        if unsafe { self.shared().push_new(cell.cast()) } {
+            Ok(cell)
+        } else {
+            // SAFETY: it was not pushed, so nobody else has it.
+            Err(unsafe { Cell::<J>::into_job(cell) })
+        }
+    }
+
+    /// Waits for a moment in which nothing runs, is queued or waits on this core, streams of its
+    /// executors included; tasks are still accepted meanwhile.
+    ///
+    /// # Cancel safety
+    /// Dropping it changes nothing.
+    pub async fn drain(&self, deadline: Duration) -> Report {
+        let (promise, quiet) = promise();
+        self.shared().watch(Watcher::Quiet(promise));
+        let in_time = within(&self.shared().alarm, deadline, quiet).await.is_some();
+        self.report(in_time)
+    }
+
+    /// Shuts the executors of this core down, refuses new tasks, and waits until the workers have
+    /// left or `deadline` is over.
+    ///
+    /// # Cancel safety
+    /// Once polled, the shutdown goes on by itself.
+    pub async fn shutdown(&self, mode: Shutdown, deadline: Duration) -> Report {
+        let until = std::time::Instant::now().checked_add(deadline);
+        let executors: Vec<_> = {
+            let executors = self.shared().executors.lock().unwrap_or_else(PoisonError::into_inner);
+            executors.iter().filter_map(Weak::upgrade).collect()
+        };
+        let mut report = Report::default();
+        for executor in executors {
+            let left = until.map_or(deadline, |until| until.saturating_duration_since(std::time::Instant::now()));
+            report.add(executor.close(mode, left).await);
+        }
+        self.shared().close(mode == Shutdown::Abort);
+        if worker::here(self.shared()).is_some() || crate::frame::depth() != 0 {
+            // From inside a handler: it is under way, and waiting for oneself would never end.
+            return report;
+        }
+        let (promise, empty) = promise();
+        self.shared().watch(Watcher::Empty(promise));
+        let left = until.map_or(deadline, |until| until.saturating_duration_since(std::time::Instant::now()));
+        if within(&self.shared().alarm, left, empty).await.is_none() {
+            report.add(self.report(false));
+        }
+        report
+    }
+
+    fn report(&self, complete: bool) -> Report {
+        let waiting = self.shared().waiting.len() as u64;
+        Report { still_running: if complete { 0 } else { waiting.max(1) }, ..Report::default() }
+    }
+
+    /// What the workers did so far.
+    #[must_use]
+    pub fn metrics(&self) -> CoreMetrics {
+        let sum = |pick: fn(&Worker) -> &crate::sync::AtomicU64| {
+            self.shared().workers.iter().map(|worker| pick(worker).load(Ordering::Relaxed)).sum()
+        };
+        CoreMetrics {
+            workers: self.shared().workers.len(),
+            asleep: self.shared().sleepers.asleep(),
+            waiting: self.shared().waiting.len(),
+            runs: sum(|worker| &worker.counts.runs),
+            steals: sum(|worker| &worker.counts.steals),
+            parks: sum(|worker| &worker.counts.parks),
+        }
+    }
+}
+
+fn refused<F>(work: F) -> Rejected<F> {
+    Rejected { reason: RejectReason::Closed, work }
+}
+
+/// What the workers of a core did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CoreMetrics {
+    /// How many workers there are.
+    pub workers: usize,
+    /// How many of them sleep now.
+    pub asleep: usize,
+    /// Tasks without a stream that wait for a wake now.
+    pub waiting: usize,
+    /// Tasks and slices of streams run so far.
+    pub runs: u64,
+    /// How often a worker took from another.
+    pub steals: u64,
+    /// How often a worker went to sleep; each sleep ends with one wake-up.
+    pub parks: u64,
+}
+
+impl fmt::Debug for WorkerCore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerCore")
+            .field("name", &self.shared().options.name)
+            .field("closed", &self.shared().is_closed())
+            .field("metrics", &self.metrics())
+            .finish()
+    }
+}
+
+impl CoreBuilder {
+    fn new(host: Host, workers: usize) -> Self {
+        let options = Options { name: "executor".into(), batch: MAX_BATCH, budget: DEFAULT_BUDGET };
+        Self { host, workers, options }
+    }
+
+    /// The prefix of the threads' names; default `executor`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.options.name = name.into();
+        self
+    }
+
+    /// How many workers, 1 to [`MAX_WORKERS`]; for the tokio host the default is the runtime's.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Lets handlers on own threads use the I/O and time of this runtime.
+    pub fn runtime(mut self, handle: Handle) -> Self {
+        if let Host::Threads { runtime } = &mut self.host {
+            *runtime = Some(handle);
+        }
+        self
+    }
+
+    /// How many tasks or streams a worker takes at once, 1 to [`MAX_BATCH`], which is the default.
+    pub fn batch(mut self, batch: usize) -> Self {
+        self.options.batch = batch;
+        self
+    }
+
+    /// How many messages of one stream run in a row; default [`DEFAULT_BUDGET`].
+    pub fn budget(mut self, budget: usize) -> Self {
+        self.options.budget = budget;
+        self
+    }
+
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// [`BuildError`] names the option that is out of range, or the thread that did not start.
+    pub fn build(self) -> Result<WorkerCore, BuildError> {
+        let workers = check_range("workers", self.workers, 1, MAX_WORKERS)?;
+        check_range("batch", self.options.batch, 1, MAX_BATCH)?;
+        check_range("budget", self.options.budget, 1, u32::MAX as usize)?;
+        let alarm = match &self.host {
+            Host::Tokio(handle) => Alarm::on(handle.clone()),
+            Host::Threads { .. } => Alarm::new(),
+        };
+        let shared = Arc::new(CoreShared {
+            workers: (0..workers).map(|_| CachePadded::new(Worker::new())).collect(),
+            sleepers: Sleepers::new(workers),
+            waiting: Waiting::new(workers),
+            phase: AtomicU8::new(OPEN),
+            running: AtomicUsize::new(workers),
+            watchers: Mutex::default(),
+            watched: AtomicUsize::new(0),
+            executors: Mutex::default(),
+            alarm,
+            options: self.options,
+        });
+        let core = WorkerCore { handle: Arc::new(CoreHandle(Arc::clone(&shared))) };
+        match self.host {
+            Host::Threads { runtime } => host::start_threads(&shared, runtime.as_ref())?,
+            Host::Tokio(handle) => host::start_tasks(&shared, &handle),
+        }
+        Ok(core)
+    }
+}
+
+impl fmt::Debug for CoreBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CoreBuilder").field("workers", &self.workers).field("options", &self.options).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,172 @@
+//! What the executor crates build on; not for users, and without promises of stability.
+
+use std::future::Future;
+use std::ptr::NonNull;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use crate::alarm;
+use crate::cell::{Cell, Header};
+use crate::context::PolicyContext;
+use crate::core::WorkerCore;
+use crate::envelope::Envelope;
+use crate::frame;
+use crate::message::Message;
+use crate::task::UnderLimit;
+use crate::wait;
+use crate::worker;
+use crate::{Completion, RejectReason, Rejected};
+
+pub use crate::error::check_range;
+pub use crate::lifecycle::Lifecycle;
+pub use crate::metrics::Counts;
+pub use crate::room::Slot;
+pub use crate::serial_shared::SerialShared;
+pub use crate::strand::{Started, Strand, StreamOwner};
+pub use crate::task::{Ended, Limiter, Promise, promise};
+
+/// Makes the core shut `executor` down with itself.
+pub fn adopt(core: &WorkerCore, executor: Weak<dyn Lifecycle>) {
+    core.shared().adopt(executor);
+}
+
+/// Whether the core refuses work.
+pub fn is_closed(core: &WorkerCore) -> bool {
+    core.shared().is_closed()
+}
+
+/// Waits for `work`, but not longer than `limit`.
+pub async fn within<F: Future>(core: &WorkerCore, limit: Duration, work: F) -> Option<F::Output> {
+    alarm::within(&core.shared().alarm, limit, work).await
+}
+
+/// Whether blocking this thread could keep the work that it waits for from running.
+#[must_use]
+pub fn must_not_block() -> bool {
+    worker::is_worker_thread() || frame::depth() != 0 || tokio::runtime::Handle::try_current().is_ok()
+}
+
+/// Whether this thread is polling a handler.
+#[must_use]
+pub fn in_handler() -> bool {
+    frame::depth() != 0
+}
+
+/// Blocks on a completion; `None` when the time is over.
+pub fn block_on<F: Future + Unpin>(deadline: Option<Instant>, mut work: F) -> Option<F::Output> {
+    wait::block_on(deadline, |context| std::pin::Pin::new(&mut work).poll(context))
+}
+
+/// Runs `poll` as the handler of an executor on this thread.
+#[inline]
+pub fn run_as_handler<R>(environment: &crate::Environment, generation: u32, poll: impl FnOnce() -> R) -> R {
+    frame::enter(environment, std::ptr::null(), None, generation, poll)
+}
+
+/// The generation that a message admitted here inherits.
+#[inline]
+#[must_use]
+pub fn inherited_generation(environment: &crate::Environment) -> Option<u32> {
+    frame::inherited_generation(environment)
+}
+
+/// Makes every waiting task of the core run, to see whether it is aborted.
+pub fn wake_waiting(core: &WorkerCore) {
+    core.shared().abort_waiting();
+}
+
+/// A panic as a failure.
+#[cold]
+pub fn panicked<E>(payload: Box<dyn std::any::Any + Send>) -> crate::Failure<E> {
+    crate::Failure::Panicked(crate::Panic::new(payload))
+}
+
+/// This thread's number, to choose a shard.
+#[inline]
+#[must_use]
+pub fn thread_number() -> usize {
+    crate::thread_id::current()
+}
+
+/// A message of a parallel executor that waits for its permit.
+#[must_use = "a waiting message must be released or taken back"]
+#[derive(Debug)]
+pub struct Parked {
+    cell: NonNull<Header>,
+}
+
+// SAFETY: the cell is queued work, whose parts are all `Send`; only its owner touches it.
+unsafe impl Send for Parked {}
+// SAFETY: a shared `Parked` gives access to nothing.
+unsafe impl Sync for Parked {}
+
+/// Makes a message that runs on the workers once it is released.
+pub fn park_message<M, H, F, T, E, L>(
+    core: &WorkerCore,
+    limiter: Arc<L>,
+    generation: u32,
+    envelope: Envelope<M>,
+    handler: H,
+) -> (Parked, Completion<T, E, M>)
+where
+    M: Send + 'static,
+    H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+    L: Limiter,
+{
+    let scope = UnderLimit::new(core.shared(), limiter, generation);
+    let job = Message::<M, H, (), UnderLimit<L>>::new(envelope, handler);
+    let cell = Cell::with_job(job, scope, true);
+    // SAFETY: the job's types are these, and it was made joined.
+    (Parked { cell }, unsafe { Completion::new(cell) })
+}
+
+impl Parked {
+    /// Gives the message to the workers.
+    pub fn release(self, core: &WorkerCore) {
+        core.shared().push_admitted(self.cell.cast());
+    }
+}
+
+impl<O: StreamOwner> Slot<O> {
+    /// Uses the place for a message.
+    ///
+    /// # Errors
+    /// The envelope comes back when the stream was closed meanwhile.
+    pub fn submit<M, H, F, T, E>(
+        self,
+        envelope: Envelope<M>,
+        handler: H,
+        awaited: bool,
+    ) -> Result<Completion<T, E, M>, Rejected<Envelope<M>>>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.into_strand().push(envelope, handler, awaited)
+    }
+}
+
+impl<O: StreamOwner> Strand<O> {
+    /// Waits in line for a place in the queue.
+    pub fn wait_for_room(self: &Arc<Self>) -> Completion<Slot<O>> {
+        let shared = self.owner().shared();
+        shared.note_waited();
+        let waiting = shared.room().wait(self);
+        if shared.is_closed() {
+            // It may have come too late to be turned away.
+            shared.turn_waiters_away();
+        }
+        waiting
+    }
+
+    /// Why a message is refused that was turned away while it waited.
+    pub fn turned_away<M>(&self, envelope: Envelope<M>) -> Rejected<Envelope<M>> {
+        self.refuse(RejectReason::Closed, envelope)
+    }
+}

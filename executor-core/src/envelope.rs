@@ -1,0 +1,699 @@
+//! The envelope: a message with its identity, its lineage, and what is known about it.
+//!
+//! A new envelope costs an id and no allocation. What most messages lack (tags, metadata, hops, an
+//! explicit time ..) lies in one box, which is allocated when the first of them is set.
+//!
+//! # Invariants
+//! - I1. The id is of version 7, so that it carries the time, or the time was set explicitly.
+
+mod hop;
+
+use std::any::type_name;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::{Instant, SystemTime};
+
+use uuid::Uuid;
+
+pub use self::hop::{Hop, HopKind};
+use crate::id::{message_id, timestamp};
+
+const _: () = assert!(size_of::<Envelope<()>>() <= 80);
+
+/// A message on its way to a handler: the payload, and who it is, what it belongs to and what
+/// caused it.
+///
+/// # Examples
+/// ```
+/// # use executor_core::Envelope;
+/// let order = Envelope::new("two tins of paint").with_tag("urgent").with_metadata("tenant",
+/// "north"); assert!(order.has_tag("urgent") && !order.has_tag("bulk"));
+/// assert_eq!(order.metadata("tenant"), Some("north")); assert_eq!(order.correlation_id(),
+/// order.id()); assert_eq!(order.map(str::len).into_payload(), 17);
+/// ```
+#[derive(Clone)]
+#[must_use = "an envelope does nothing until it is given to an executor"]
+pub struct Envelope<M> {
+    /// What the message says.
+    pub payload: M,
+    id: Uuid,
+    /// Nil if it is the message's own id.
+    correlation: Uuid,
+    /// Nil if nothing caused the message.
+    causation: Uuid,
+    deadline: Option<Instant>,
+    extras: Option<Box<Extras>>,
+    flags: u32,
+}
+
+/// What most messages lack.
+#[derive(Clone, Default)]
+struct Extras {
+    time: Option<SystemTime>,
+    stream_key: Option<Cow<'static, str>>,
+    /// The full type name of the aggregate that the message is for.
+    aggregate: Option<Cow<'static, str>>,
+    tags: BTreeSet<Cow<'static, str>>,
+    metadata: BTreeMap<Cow<'static, str>, Noted>,
+    /// Oldest first.
+    hops: Vec<Hop>,
+}
+
+/// A value of the message's own metadata.
+#[derive(Clone)]
+struct Noted {
+    value: Cow<'static, str>,
+    /// How many hops there were when it was noted: it is newer than these and older than those that
+    /// followed.
+    hops_before: usize,
+}
+
+/// What the messages that a handler makes inherit from the one it handles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lineage {
+    /// The id of the message that is handled.
+    pub(crate) id: Uuid,
+    /// The id that it shares with all messages of the same conversation.
+    pub(crate) correlation: Uuid,
+}
+
+impl<M> Envelope<M> {
+    /// Wraps `payload` in a fresh envelope: a new version 7 id, its own correlation, no cause, no
+    /// deadline.
+    ///
+    /// The ids of one thread rise strictly; no two threads share one. Allocates nothing.
+    #[inline]
+    pub fn new(payload: M) -> Self {
+        Self::with_ids(payload, Uuid::nil(), Uuid::nil())
+    }
+
+    /// Wraps `payload` in a fresh envelope that was caused by the message of `parent`.
+    #[inline]
+    pub(crate) fn child_of(parent: Lineage, payload: M) -> Self {
+        Self::with_ids(payload, parent.correlation, parent.id)
+    }
+
+    /// Sets the id, for a message that already has one.
+    ///
+    /// The time becomes that of the id if it is of version 7, and else stays as it is.
+    pub fn with_id(mut self, id: Uuid) -> Self {
+        if timestamp(id).is_none() {
+            let time = self.time();
+            self.extras_mut().time = Some(time);
+        }
+        self.id = id;
+        self
+    }
+
+    /// Sets the correlation id; nil stands for the message's own id.
+    pub const fn with_correlation(mut self, correlation: Uuid) -> Self {
+        self.correlation = correlation;
+        self
+    }
+
+    /// Sets the id of the message that caused this one; nil stands for none.
+    pub const fn with_causation(mut self, causation: Uuid) -> Self {
+        self.causation = causation;
+        self
+    }
+
+    /// Sets the instant after which the message is not to be started any more.
+    pub const fn with_deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Sets the time at which the message came to be, in place of that in its id.
+    pub fn with_time(mut self, time: SystemTime) -> Self {
+        self.extras_mut().time = Some(time);
+        self
+    }
+
+    /// Sets the text by which the message's stream is known elsewhere.
+    pub fn with_stream_key(mut self, key: impl Into<Cow<'static, str>>) -> Self {
+        self.extras_mut().stream_key = Some(key.into());
+        self
+    }
+
+    /// Sets the full type name of the aggregate that the message is for.
+    pub fn with_aggregate(mut self, type_name: impl Into<Cow<'static, str>>) -> Self {
+        self.extras_mut().aggregate = Some(type_name.into());
+        self
+    }
+
+    /// Adds a tag.
+    pub fn with_tag(mut self, tag: impl Into<Cow<'static, str>>) -> Self {
+        self.extras_mut().tags.insert(tag.into());
+        self
+    }
+
+    /// Raises the flags that are set in the mask `flag`; those raised before stay.
+    pub const fn with_flag(mut self, flag: u32) -> Self {
+        self.flags |= flag;
+        self
+    }
+
+    /// Notes `value` under `key`, in place of what was noted there before, be it here or at a hop.
+    pub fn with_metadata(
+        mut self,
+        key: impl Into<Cow<'static, str>>,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let extras = self.extras_mut();
+        let noted = Noted {
+            value: value.into(),
+            hops_before: extras.hops.len(),
+        };
+        extras.metadata.insert(key.into(), noted);
+        self
+    }
+
+    /// Adds a hop, the newest.
+    pub fn with_hop(mut self, hop: Hop) -> Self {
+        self.extras_mut().hops.push(hop);
+        self
+    }
+
+    /// Replaces the payload by what `change` makes of it, and keeps everything else.
+    pub fn map<N>(self, change: impl FnOnce(M) -> N) -> Envelope<N> {
+        let Self {
+            payload,
+            id,
+            correlation,
+            causation,
+            deadline,
+            extras,
+            flags,
+        } = self;
+        Envelope {
+            payload: change(payload),
+            id,
+            correlation,
+            causation,
+            deadline,
+            extras,
+            flags,
+        }
+    }
+
+    /// Takes the payload out, and drops everything else.
+    #[must_use = "use `drop` to discard the payload as well"]
+    pub fn into_payload(self) -> M {
+        self.payload
+    }
+
+    /// The message's id.
+    #[must_use]
+    pub const fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// The id that all messages of one conversation share: that of its first message.
+    #[must_use]
+    pub const fn correlation_id(&self) -> Uuid {
+        if self.correlation.is_nil() {
+            self.id
+        } else {
+            self.correlation
+        }
+    }
+
+    /// The id of the message that caused this one.
+    #[must_use]
+    pub const fn causation_id(&self) -> Option<Uuid> {
+        if self.causation.is_nil() {
+            None
+        } else {
+            Some(self.causation)
+        }
+    }
+
+    /// The time at which the message came to be: the one set explicitly, or that in the id.
+    ///
+    /// The time in a fresh id is that of the kernel's last tick, in whole milliseconds.
+    #[must_use]
+    pub fn time(&self) -> SystemTime {
+        let explicit = self.extras().and_then(|extras| extras.time);
+        explicit
+            .or_else(|| timestamp(self.id))
+            .unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+
+    /// The instant after which the message is not to be started any more.
+    #[must_use]
+    pub const fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// The text by which the message's stream is known elsewhere.
+    #[must_use]
+    pub fn stream_key(&self) -> Option<&str> {
+        self.extras()?.stream_key.as_deref()
+    }
+
+    /// Whether the message is for the aggregate of this full type name; a part of the name does not
+    /// match.
+    #[must_use]
+    pub fn matches_aggregate(&self, type_name: &str) -> bool {
+        self.extras().and_then(|extras| extras.aggregate.as_deref()) == Some(type_name)
+    }
+
+    /// Whether the message has this tag.
+    #[must_use]
+    pub fn has_tag(&self, tag: &str) -> bool {
+        self.extras()
+            .is_some_and(|extras| extras.tags.contains(tag))
+    }
+
+    /// The tags, sorted, each once.
+    pub fn tags(&self) -> impl Iterator<Item = &str> {
+        self.extras()
+            .into_iter()
+            .flat_map(|extras| &extras.tags)
+            .map(|tag| &**tag)
+    }
+
+    /// Whether all flags that are set in the mask `flag` are raised; false for an empty mask.
+    #[must_use]
+    pub const fn has_flag(&self, flag: u32) -> bool {
+        flag != 0 && self.flags & flag == flag
+    }
+
+    /// What was noted last under `key`, on the envelope itself or at a hop of the message's own
+    /// way.
+    #[must_use]
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        let extras = self.extras()?;
+        let own = extras.metadata.get(key);
+        let newer = &extras.hops[own.map_or(0, |noted| noted.hops_before)..];
+        newest(newer, |hop| hop.metadata(key)).or_else(|| own.map(|noted| &*noted.value))
+    }
+
+    /// The keys of all metadata, on the envelope itself and at the hops of the message's own way,
+    /// sorted.
+    #[must_use]
+    pub fn metadata_keys(&self) -> BTreeSet<&str> {
+        let own = self
+            .extras()
+            .into_iter()
+            .flat_map(|extras| extras.metadata.keys())
+            .map(|key| &**key);
+        own.chain(
+            self.hops()
+                .iter()
+                .filter(|hop| hop.is_current())
+                .flat_map(Hop::metadata_keys),
+        )
+        .collect()
+    }
+
+    /// All hops, of both kinds, oldest first.
+    #[must_use]
+    pub fn hops(&self) -> &[Hop] {
+        self.extras().map_or(&[], |extras| &extras.hops)
+    }
+
+    /// The topic of the newest hop of the message's own way that has one.
+    #[must_use]
+    pub fn topic(&self) -> Option<&str> {
+        newest(self.hops(), Hop::topic)
+    }
+
+    /// The stream of the newest hop of the message's own way that has one.
+    #[must_use]
+    pub fn stream(&self) -> Option<&str> {
+        newest(self.hops(), Hop::stream)
+    }
+
+    /// The partition of the newest hop of the message's own way that has one.
+    #[must_use]
+    pub fn partition(&self) -> Option<u32> {
+        newest(self.hops(), Hop::partition)
+    }
+
+    /// The sequence number of the newest hop of the message's own way that has one.
+    #[must_use]
+    pub fn sequence(&self) -> Option<u64> {
+        newest(self.hops(), Hop::sequence)
+    }
+
+    /// What a message made while handling this one inherits.
+    #[inline]
+    pub(crate) const fn lineage(&self) -> Lineage {
+        Lineage {
+            id: self.id,
+            correlation: self.correlation_id(),
+        }
+    }
+
+    #[inline]
+    fn with_ids(payload: M, correlation: Uuid, causation: Uuid) -> Self {
+        Self {
+            payload,
+            id: message_id(),
+            correlation,
+            causation,
+            deadline: None,
+            extras: None,
+            flags: 0,
+        }
+    }
+
+    fn extras(&self) -> Option<&Extras> {
+        self.extras.as_deref()
+    }
+
+    #[cold]
+    fn extras_mut(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
+    }
+}
+
+/// What `field` finds at the newest hop of the message's own way that has it.
+fn newest<'a, T>(hops: &'a [Hop], field: impl Fn(&'a Hop) -> Option<T>) -> Option<T> {
+    hops.iter()
+        .rev()
+        .filter(|hop| hop.is_current())
+        .find_map(field)
+}
+
+impl<M> fmt::Debug for Envelope<M> {
+    /// Names the payload's type and does not show the payload, which need not implement `Debug`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Envelope")
+            .field("payload", &format_args!("{}", type_name::<M>()))
+            .field("id", &self.id)
+            .field("correlation_id", &self.correlation_id())
+            .field("causation_id", &self.causation_id())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+    use std::time::{Duration, Instant, SystemTime};
+
+    use uuid::Uuid;
+
+    use super::{Envelope, Hop, Lineage};
+
+    const VERSION_4: Uuid = Uuid::from_u128(0x1111_2222_3333_4444_8555_6666_7777_8888);
+    const OTHER: Uuid = Uuid::from_u128(7);
+
+    /// A version 7 id of one second after the epoch.
+    const SECOND_ONE: Uuid = Uuid::from_u64_pair(1_000 << 16 | 0x7000, 0b10 << 62);
+
+    #[test]
+    fn a_new_envelope_starts_a_conversation_of_its_own() {
+        let envelope = Envelope::new(5);
+        assert_eq!(envelope.payload, 5);
+        assert_eq!(envelope.id().get_version_num(), 7);
+        assert_eq!(envelope.correlation_id(), envelope.id());
+        assert_eq!(envelope.causation_id(), None);
+        assert_eq!(envelope.deadline(), None);
+    }
+
+    #[test]
+    fn a_new_envelope_answers_no_to_every_question() {
+        let envelope = Envelope::new(());
+        assert!(envelope.extras.is_none(), "nothing was allocated");
+        assert!(!envelope.has_tag("a") && !envelope.has_flag(1) && !envelope.matches_aggregate(""));
+        assert_eq!(
+            (
+                envelope.tags().count(),
+                envelope.hops().len(),
+                envelope.metadata_keys().len()
+            ),
+            (0, 0, 0)
+        );
+        assert_eq!(
+            (envelope.metadata("a"), envelope.stream_key()),
+            (None, None)
+        );
+        assert_eq!((envelope.topic(), envelope.stream()), (None, None));
+        assert_eq!((envelope.partition(), envelope.sequence()), (None, None));
+    }
+
+    #[test]
+    fn the_ids_are_those_that_were_set() {
+        let envelope = Envelope::new(()).with_id(VERSION_4);
+        assert_eq!(
+            envelope.correlation_id(),
+            VERSION_4,
+            "its own until another is set"
+        );
+        let envelope = envelope.with_correlation(OTHER).with_causation(SECOND_ONE);
+        assert_eq!(
+            (
+                envelope.id(),
+                envelope.correlation_id(),
+                envelope.causation_id()
+            ),
+            (VERSION_4, OTHER, Some(SECOND_ONE))
+        );
+        let envelope = envelope
+            .with_correlation(Uuid::nil())
+            .with_causation(Uuid::nil());
+        assert_eq!(
+            (envelope.correlation_id(), envelope.causation_id()),
+            (VERSION_4, None)
+        );
+    }
+
+    #[test]
+    fn a_child_inherits_the_correlation_and_names_its_parent_as_the_cause() {
+        let root = Envelope::new("root");
+        let child = Envelope::child_of(root.lineage(), "child");
+        let grandchild = Envelope::child_of(child.lineage(), 3);
+        assert_eq!(
+            (child.correlation_id(), child.causation_id()),
+            (root.id(), Some(root.id()))
+        );
+        assert_eq!(
+            (grandchild.correlation_id(), grandchild.causation_id()),
+            (root.id(), Some(child.id()))
+        );
+        assert_eq!(
+            grandchild.lineage(),
+            Lineage {
+                id: grandchild.id(),
+                correlation: root.id()
+            }
+        );
+    }
+
+    #[test]
+    fn the_time_is_that_of_the_id_unless_set() {
+        let envelope = Envelope::new(());
+        let age = SystemTime::now()
+            .duration_since(envelope.time())
+            .unwrap_or_default();
+        assert!(age < Duration::from_secs(60), "{age:?}");
+        let envelope = envelope.with_id(SECOND_ONE);
+        assert_eq!(
+            envelope.time(),
+            SystemTime::UNIX_EPOCH + Duration::from_secs(1)
+        );
+        let set = SystemTime::UNIX_EPOCH + Duration::from_nanos(123);
+        assert_eq!(envelope.with_time(set).time(), set);
+    }
+
+    #[test]
+    fn an_id_without_a_time_leaves_the_time_as_it_is() {
+        let envelope = Envelope::new(()).with_id(SECOND_ONE).with_id(VERSION_4);
+        assert_eq!(
+            envelope.time(),
+            SystemTime::UNIX_EPOCH + Duration::from_secs(1)
+        );
+    }
+
+    #[test]
+    fn a_deadline_is_kept() {
+        let deadline = Instant::now();
+        assert_eq!(
+            Envelope::new(()).with_deadline(deadline).deadline(),
+            Some(deadline)
+        );
+    }
+
+    #[test]
+    fn tags_are_a_set() {
+        let envelope = Envelope::new(())
+            .with_tag("b")
+            .with_tag(String::from("a"))
+            .with_tag("b");
+        assert_eq!(envelope.tags().collect::<Vec<_>>(), ["a", "b"]);
+        assert!(envelope.has_tag("a") && envelope.has_tag("b"));
+        assert!(!envelope.has_tag("") && !envelope.has_tag("ab"));
+    }
+
+    #[test]
+    fn a_flag_is_raised_when_all_its_bits_are() {
+        let envelope = Envelope::new(()).with_flag(0b001).with_flag(0b100);
+        assert!(envelope.has_flag(0b001) && envelope.has_flag(0b100) && envelope.has_flag(0b101));
+        assert!(!envelope.has_flag(0b010) && !envelope.has_flag(0b011) && !envelope.has_flag(0));
+    }
+
+    #[test]
+    fn an_aggregate_matches_by_its_whole_name() {
+        let envelope = Envelope::new(()).with_aggregate("shop::Order");
+        assert!(envelope.matches_aggregate("shop::Order"));
+        for other in ["Order", "shop", "shop::OrderLine", "shop::order", ""] {
+            assert!(!envelope.matches_aggregate(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn the_newest_hop_that_has_a_field_wins() {
+        let envelope = Envelope::new(())
+            .with_hop(
+                Hop::current()
+                    .with_topic("t1")
+                    .with_stream("s1")
+                    .with_partition(1)
+                    .with_sequence(1),
+            )
+            .with_hop(Hop::current().with_topic("t2").with_partition(2))
+            .with_hop(Hop::current().with_topic("").with_sequence(3));
+        assert_eq!(
+            (envelope.topic(), envelope.stream()),
+            (Some("t2"), Some("s1"))
+        );
+        assert_eq!(
+            (envelope.partition(), envelope.sequence()),
+            (Some(2), Some(3))
+        );
+        assert_eq!(envelope.hops().len(), 3);
+    }
+
+    #[test]
+    fn causation_hops_do_not_count_as_current_ones() {
+        let caused = Hop::causation()
+            .with_topic("t")
+            .with_stream("s")
+            .with_partition(9)
+            .with_sequence(9)
+            .with_metadata("k", "v");
+        let only = Envelope::new(()).with_hop(caused.clone());
+        assert_eq!(
+            (
+                only.topic(),
+                only.stream(),
+                only.partition(),
+                only.sequence()
+            ),
+            (None, None, None, None)
+        );
+        assert_eq!(
+            (
+                only.metadata("k"),
+                only.metadata_keys().len(),
+                only.hops().len()
+            ),
+            (None, 0, 1)
+        );
+        let both = Envelope::new(())
+            .with_hop(Hop::current().with_topic("own"))
+            .with_hop(caused);
+        assert_eq!(both.topic(), Some("own"));
+    }
+
+    #[test]
+    fn metadata_merges_with_the_newest_first() {
+        let envelope = Envelope::new(())
+            .with_metadata("a", "own")
+            .with_metadata("b", "own")
+            .with_hop(
+                Hop::current()
+                    .with_metadata("b", "hop 1")
+                    .with_metadata("c", "hop 1")
+                    .with_metadata("d", "hop 1"),
+            )
+            .with_hop(Hop::current().with_metadata("c", "hop 2"))
+            .with_metadata("d", "own, later");
+        let merged: Vec<_> = envelope
+            .metadata_keys()
+            .into_iter()
+            .map(|key| (key, envelope.metadata(key).unwrap()))
+            .collect();
+        assert_eq!(
+            merged,
+            [
+                ("a", "own"),
+                ("b", "hop 1"),
+                ("c", "hop 2"),
+                ("d", "own, later")
+            ]
+        );
+        let envelope = envelope.with_hop(Hop::current().with_metadata("d", "hop 3"));
+        assert_eq!(envelope.metadata("d"), Some("hop 3"));
+        assert_eq!(
+            envelope.with_metadata("a", "again").metadata("a"),
+            Some("again")
+        );
+    }
+
+    #[test]
+    fn mapping_changes_the_payload_alone() {
+        let envelope = Envelope::new(20)
+            .with_stream_key("order-7")
+            .with_flag(2)
+            .with_correlation(OTHER)
+            .with_causation(SECOND_ONE);
+        let id = envelope.id();
+        let mapped = envelope.map(|number| format!("{number}!"));
+        assert_eq!(
+            (mapped.id(), mapped.correlation_id(), mapped.causation_id()),
+            (id, OTHER, Some(SECOND_ONE))
+        );
+        assert_eq!(mapped.stream_key(), Some("order-7"));
+        assert!(mapped.has_flag(2));
+        assert_eq!(mapped.into_payload(), "20!");
+    }
+
+    #[test]
+    fn a_clone_is_the_same_message() {
+        let envelope = Envelope::new(vec![1]).with_tag("a");
+        let clone = envelope.clone();
+        assert_eq!(
+            (clone.id(), &clone.payload, clone.has_tag("a")),
+            (envelope.id(), &envelope.payload, true)
+        );
+    }
+
+    #[test]
+    fn debug_needs_nothing_of_the_payload_and_shows_nothing_of_it() {
+        struct Secret;
+        let shown = format!("{:?}", Envelope::new(Secret).with_id(VERSION_4));
+        assert!(
+            shown.contains("Secret") && shown.contains(&VERSION_4.to_string()),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn an_envelope_is_send_and_sync_as_its_payload_is() {
+        const fn send_and_sync<T: Send + Sync>() {}
+        const { send_and_sync::<Envelope<String>>() };
+        let local = Envelope::new(Rc::new(1));
+        assert_eq!(*local.into_payload(), 1);
+    }
+
+    #[test]
+    fn an_envelope_is_80_bytes_without_its_payload() {
+        assert_eq!(
+            (
+                size_of::<Envelope<()>>(),
+                size_of::<Envelope<u32>>(),
+                size_of::<Envelope<u64>>()
+            ),
+            (80, 80, 88)
+        );
+        assert_eq!(
+            size_of::<Option<Envelope<u64>>>(),
+            size_of::<Envelope<u64>>()
+        );
+    }
+}

@@ -1,0 +1,136 @@
+//! Where workers run: on threads of the core's own, or as tasks of a tokio runtime.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread;
+
+use tokio::runtime::Handle;
+
+use crate::core::CoreShared;
+use crate::error::BuildError;
+use crate::pool;
+use crate::worker::{OnDuty, Runner};
+
+/// How many looks a searching thread takes before it parks: about 10 us.
+const PATIENCE: u32 = 1_000;
+/// How many batches a worker task runs before it lets the runtime's other tasks go on.
+const BATCHES_PER_POLL: usize = 4;
+
+/// Starts one thread for each worker.
+pub(crate) fn start_threads(core: &Arc<CoreShared>, runtime: Option<&Handle>) -> Result<(), BuildError> {
+    for index in 0..core.workers.len() {
+        let (shared, runtime) = (Arc::clone(core), runtime.cloned());
+        let name = format!("{}-{index}", core.options.name);
+        let started = thread::Builder::new().name(name).spawn(move || {
+            let _entered = runtime.as_ref().map(Handle::enter);
+            run_thread(&shared, index);
+            shared.note_exit();
+        });
+        if let Err(error) = started {
+            // The threads before this one leave when the caller drops the core.
+            for _ in index..core.workers.len() {
+                core.note_exit();
+            }
+            return Err(BuildError::Thread { index, error: error.to_string() });
+        }
+    }
+    Ok(())
+}
+
+fn run_thread(core: &CoreShared, index: usize) {
+    let _duty = OnDuty::new(core, index);
+    let parker = &core.workers[index].parker;
+    parker.settle_thread();
+    // With one processor, whoever has the work cannot run while this thread spins.
+    let patience = if thread::available_parallelism().is_ok_and(|n| n.get() > 1) { PATIENCE } else { 0 };
+    let mut runner = Runner::new(core, index);
+    loop {
+        while runner.run_batch() {}
+        if core.should_exit() && !core.has_work() {
+            runner.retire();
+            core.check_exit();
+            return;
+        }
+        if runner.search(patience) {
+            continue;
+        }
+        if pool::is_unsettled() {
+            pool::settle();
+        }
+        if runner.lie_down() {
+            core.note_quiet();
+            core.workers[index].counts.parked();
+            parker.park();
+            runner.woken();
+        }
+    }
+}
+
+/// Spawns one task for each worker.
+pub(crate) fn start_tasks(core: &Arc<CoreShared>, handle: &Handle) {
+    for index in 0..core.workers.len() {
+        let mut worker = WorkerTask { core: Arc::clone(core), index, searching: false, asleep: false, done: false };
+        handle.spawn(poll_fn(move |context| worker.poll(context)));
+    }
+}
+
+/// A worker as a task; dropped by a runtime that shuts down, it leaves its work to the others.
+struct WorkerTask {
+    core: Arc<CoreShared>,
+    index: usize,
+    searching: bool,
+    asleep: bool,
+    done: bool,
+}
+
+impl WorkerTask {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let core = &*self.core;
+        let parker = &core.workers[self.index].parker;
+        if self.asleep {
+            if parker.poll_park(context).is_pending() {
+                return Poll::Pending;
+            }
+            self.asleep = false;
+            self.searching = true;
+        }
+        let _duty = OnDuty::new(core, self.index);
+        let mut runner = Runner::resumed(core, self.index, self.searching);
+        let verdict = loop {
+            if (0..BATCHES_PER_POLL).all(|_| runner.run_batch()) {
+                context.waker().wake_by_ref();
+                break Poll::Pending;
+            }
+            if core.should_exit() && !core.has_work() {
+                runner.retire();
+                core.check_exit();
+                break Poll::Ready(());
+            }
+            if !runner.lie_down() {
+                continue;
+            }
+            core.note_quiet();
+            core.workers[self.index].counts.parked();
+            if parker.poll_park(context).is_pending() {
+                self.asleep = true;
+                break Poll::Pending;
+            }
+            runner.woken();
+        };
+        self.searching = runner.is_searching();
+        if verdict.is_ready() {
+            self.done = true;
+            core.note_exit();
+        }
+        verdict
+    }
+}
+
+impl Drop for WorkerTask {
+    fn drop(&mut self) {
+        if !self.done {
+            self.core.note_exit();
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Message ids: version 7 UUIDs (RFC 9562) from a thread's own counter, without a lock, an
+//! allocation or a precise clock.
+//!
+//! # Layout
+//! | bits | 48 | 4 | 12 | 2 | 10 | 52 |
+//! | --- | --- | --- | --- | --- | --- | --- |
+//! | field | milliseconds | version, 7 | counter, high part | variant, 0b10 | counter, low part | node |
+//!
+//! # Invariants
+//! - I1. No two threads of a process share a node: nodes are an arithmetic sequence with an odd
+//!   step, taken modulo 2^52.
+//! - I2. Within a thread (milliseconds, counter) rises strictly with each id, whatever the clock
+//!   does (until the year 10889).
+//!
+//! Ids are unique by I1 and I2 in a process, and between processes by the sequence's random start.
+//! They are no secret: who has seen one can guess the next. After a fork the child shares its
+//! parent's node.
+
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::OnceLock;
+// Not those of `sync`: a static outlives the model run that first touched it.
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use uuid::Uuid;
+
+use crate::clock::coarse_unix_millis;
+
+const VERSION: u64 = 0x7 << 12;
+const VARIANT: u64 = 0b10 << 62;
+const NODE_BITS: u32 = 52;
+const NODE_MASK: u64 = (1 << NODE_BITS) - 1;
+/// How many bits of the counter lie behind the variant.
+const LOW_BITS: u32 = 10;
+/// The counter's largest value: 22 bits, 4,194,303, several times what a thread can issue between
+/// two ticks of the clock.
+const COUNTER_MAX: u32 = (1 << (12 + LOW_BITS)) - 1;
+
+/// What a thread last issued.
+#[derive(Clone, Copy)]
+struct Issued {
+    /// The id's millisecond, which runs ahead of the clock after the counter overflowed or the
+    /// clock was set back.
+    millis: u64,
+    /// The number of ids issued before this one in the same millisecond.
+    counter: u32,
+    /// The thread's node below the variant bits, so never 0 once seeded.
+    node: u64,
+}
+
+thread_local! {
+    // Without a destructor, so that ids can be had in the destructors of other thread locals.
+    static LAST: Cell<Issued> = const { Cell::new(Issued::UNSEEDED) };
+}
+
+impl Issued {
+    const UNSEEDED: Self = Self {
+        millis: 0,
+        counter: 0,
+        node: 0,
+    };
+
+    /// The successor at clock reading `now`; it borrows from the next millisecond when the counter
+    /// is exhausted.
+    #[inline]
+    const fn next(self, now: u64) -> Self {
+        let Self {
+            millis,
+            counter,
+            node,
+        } = self;
+        if now > millis {
+            Self {
+                millis: now,
+                counter: 0,
+                node,
+            }
+        } else if counter < COUNTER_MAX {
+            Self {
+                millis,
+                counter: counter + 1,
+                node,
+            }
+        } else {
+            Self {
+                millis: millis + 1,
+                counter: 0,
+                node,
+            }
+        }
+    }
+
+    #[inline]
+    const fn id(self) -> Uuid {
+        let counter = self.counter as u64;
+        let low = counter & ((1 << LOW_BITS) - 1);
+        Uuid::from_u64_pair(
+            self.millis << 16 | VERSION | counter >> LOW_BITS,
+            self.node | low << NODE_BITS,
+        )
+    }
+}
+
+/// Returns a fresh id, greater than every id this thread had before.
+#[inline]
+pub(crate) fn message_id() -> Uuid {
+    LAST.with(|last| {
+        let mut issued = last.get();
+        if issued.node == 0 {
+            issued.node = fresh_node();
+        }
+        let next = issued.next(coarse_unix_millis());
+        last.set(next);
+        next.id()
+    })
+}
+
+/// Returns the time in a version 7 id, whoever made it; `None` for any other id.
+pub(crate) fn timestamp(id: Uuid) -> Option<SystemTime> {
+    let (high, low) = id.as_u64_pair();
+    let version_7 = high & 0xF000 == VERSION && low & (0b11 << 62) == VARIANT;
+    version_7.then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(high >> 16))
+}
+
+#[cold]
+fn fresh_node() -> u64 {
+    /// Odd, so that the sequence visits every node before it repeats one (I1); otherwise arbitrary.
+    const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+    static NODES: OnceLock<AtomicU64> = OnceLock::new();
+    let nodes =
+        NODES.get_or_init(|| AtomicU64::new(RandomState::new().hash_one(coarse_unix_millis())));
+    // ORDERING: Relaxed, as only the atomicity of the addition matters; nothing is published with
+    // it.
+    VARIANT | (nodes.fetch_add(STEP, Ordering::Relaxed) & NODE_MASK)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::collections::HashSet;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::{Duration, SystemTime};
+
+    use uuid::{Uuid, Variant};
+
+    use super::{COUNTER_MAX, Issued, VARIANT, message_id, timestamp};
+
+    const MANY: usize = if cfg!(miri) { 1_000 } else { 1_000_000 };
+
+    fn issued(millis: u64, counter: u32) -> Issued {
+        Issued {
+            millis,
+            counter,
+            node: VARIANT | 0x2A,
+        }
+    }
+
+    fn key(issued: Issued) -> (u64, u32) {
+        (issued.millis, issued.counter)
+    }
+
+    #[test]
+    fn an_id_is_a_version_7_uuid_of_the_present() {
+        let id = message_id();
+        assert_eq!(id.get_version_num(), 7);
+        assert_eq!(id.get_variant(), Variant::RFC4122);
+        let age = SystemTime::now()
+            .duration_since(timestamp(id).unwrap())
+            .unwrap_or_default();
+        assert!(age < Duration::from_secs(60), "{age:?}");
+    }
+
+    #[test]
+    fn the_fields_lie_where_the_layout_says() {
+        let id = Issued {
+            millis: 0x0123_4567_89AB,
+            counter: 0xABC << 10 | 0x155,
+            node: VARIANT | 0xF_0000_0000_0001,
+        }
+        .id();
+        assert_eq!(
+            id,
+            Uuid::from_u128(0x0123_4567_89AB_7ABC_955F_0000_0000_0001)
+        );
+    }
+
+    #[test]
+    fn the_ids_of_a_thread_rise_strictly() {
+        let mut last = message_id();
+        for _ in 0..MANY {
+            let id = message_id();
+            assert!(id > last, "{last} then {id}");
+            last = id;
+        }
+    }
+
+    #[test]
+    fn threads_never_share_an_id() {
+        const THREADS: usize = 8;
+        let count = MANY / 10;
+        let ids: HashSet<Uuid> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|_| scope.spawn(|| (0..count).map(|_| message_id()).collect::<Vec<_>>()))
+                .collect();
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert_eq!(ids.len(), THREADS * count);
+    }
+
+    #[test]
+    fn threads_that_follow_each_other_never_share_a_node() {
+        let count = if cfg!(miri) { 10 } else { 200 };
+        let nodes: HashSet<u64> = (0..count)
+            .map(|_| {
+                thread::spawn(|| message_id().as_u64_pair().1 & super::NODE_MASK)
+                    .join()
+                    .unwrap()
+            })
+            .collect();
+        assert_eq!(nodes.len(), count);
+    }
+
+    #[test]
+    fn a_new_millisecond_restarts_the_counter() {
+        assert_eq!(key(issued(10, 7).next(11)), (11, 0));
+    }
+
+    #[test]
+    fn the_same_millisecond_counts_on() {
+        assert_eq!(key(issued(10, 7).next(10)), (10, 8));
+    }
+
+    #[test]
+    fn a_clock_set_back_counts_on_in_the_old_millisecond() {
+        assert_eq!(key(issued(10, 7).next(3)), (10, 8));
+    }
+
+    #[test]
+    fn an_exhausted_counter_borrows_the_next_millisecond() {
+        let borrowed = issued(10, COUNTER_MAX).next(10);
+        assert_eq!(key(borrowed), (11, 0));
+        assert_eq!(key(borrowed.next(10)), (11, 1));
+        assert_eq!(key(borrowed.next(11)), (11, 1));
+        assert_eq!(key(borrowed.next(12)), (12, 0));
+        assert!(borrowed.id() > issued(10, COUNTER_MAX).id());
+    }
+
+    #[test]
+    fn ids_sort_by_millisecond_then_counter_across_both_of_its_parts() {
+        let ids = [
+            issued(10, 0),
+            issued(10, 0x3FF),
+            issued(10, 0x400),
+            issued(10, COUNTER_MAX),
+            issued(11, 0),
+        ]
+        .map(Issued::id);
+        assert!(ids.is_sorted_by(|a, b| a < b));
+    }
+
+    #[test]
+    fn only_version_7_ids_carry_a_time() {
+        let id = issued(1_234, 0).id();
+        assert_eq!(
+            timestamp(id),
+            Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_234))
+        );
+        assert_eq!(timestamp(Uuid::nil()), None);
+        assert_eq!(timestamp(Uuid::max()), None);
+        assert_eq!(
+            timestamp(Uuid::from_u128(id.as_u128() ^ 0x3 << 76)),
+            None,
+            "version 4"
+        );
+    }
+
+    #[test]
+    fn ids_can_be_had_while_a_thread_is_torn_down() {
+        struct SendsAnId(Cell<Option<mpsc::Sender<Uuid>>>);
+        impl Drop for SendsAnId {
+            fn drop(&mut self) {
+                if let Some(sender) = self.0.take() {
+                    let _gone = sender.send(message_id());
+                }
+            }
+        }
+        thread_local!(static SENDER: SendsAnId = const { SendsAnId(Cell::new(None)) });
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || SENDER.with(|slot| slot.0.set(Some(sender))))
+            .join()
+            .unwrap();
+        assert_eq!(receiver.recv().unwrap().get_version_num(), 7);
+    }
+}

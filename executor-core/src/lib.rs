@@ -1,0 +1,58 @@
+#![doc = include_str!("../README.md")]
+
+mod alarm;
+mod batch;
+mod cell;
+mod clock;
+mod completion;
+mod context;
+mod core;
+#[doc(hidden)]
+pub mod engine;
+mod envelope;
+mod environment;
+mod error;
+mod executor;
+mod frame;
+mod host;
+mod id;
+mod join;
+mod lane;
+mod lifecycle;
+mod message;
+mod metrics;
+mod park;
+mod pool;
+mod room;
+mod serial_shared;
+mod services;
+mod sleep;
+mod status;
+mod strand;
+mod strand_word;
+mod sync;
+mod task;
+mod thread_id;
+mod trail;
+mod wait;
+mod waiting;
+mod worker;
+
+pub use batch::Batch;
+pub use completion::Completion;
+pub use context::PolicyContext;
+pub use core::{CoreBuilder, CoreMetrics, DEFAULT_BUDGET, MAX_WORKERS, WorkerCore};
+pub use envelope::{Envelope, Hop, HopKind};
+pub use environment::Environment;
+pub use error::{BuildError, CallChain, ExecuteError, Failure, Panic, RejectReason, Rejected};
+pub use executor::{Executor, Submission};
+pub use join::{JoinAll, join_all};
+pub use lifecycle::{Report, Shutdown};
+pub use metrics::Totals;
+pub use pool::{
+    BLOCK_ALIGN, BLOCK_SIZES, CHUNK_CELLS, MAGAZINE_CELLS, PoolMetrics, RETAINED_BYTES, pool_metrics,
+};
+pub use services::{MissingService, Services};
+pub use strand::INLINE_DEPTH;
+pub use trail::{Decision, RETAINED_TRAILS, Trail, retained_trails};
+pub use worker::MAX_BATCH;

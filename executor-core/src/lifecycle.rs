@@ -1,0 +1,80 @@
+//! The ways an executor ends, and what it reports.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::metrics::Totals;
+
+/// What a shutdown does with accepted work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Everything accepted is handled.
+    Drain,
+    /// What has not started never runs, what waits is dropped; both end as aborted.
+    Abort,
+}
+
+/// What happened between the call of a drain or shutdown and its return.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[must_use = "the report says whether anything is left"]
+#[non_exhaustive]
+pub struct Report {
+    /// Handlers that returned `Ok`.
+    pub handled: u64,
+    /// Handlers that returned `Err`.
+    pub failed: u64,
+    /// Handlers that panicked.
+    pub panicked: u64,
+    /// Messages cancelled before they started.
+    pub cancelled: u64,
+    /// Messages whose deadline had passed.
+    pub expired: u64,
+    /// Messages that ended as aborted.
+    pub aborted: u64,
+    /// Messages that were not admitted.
+    pub refused: u64,
+    /// Streams or tasks that were not finished at the deadline; 0: everything is.
+    pub still_running: u64,
+}
+
+impl Report {
+    /// What has changed between two readings.
+    pub fn between(before: Totals, after: Totals, still_running: u64) -> Self {
+        Self {
+            handled: after.handled - before.handled,
+            failed: after.failed - before.failed,
+            panicked: after.panicked - before.panicked,
+            cancelled: after.cancelled - before.cancelled,
+            expired: after.expired - before.expired,
+            aborted: after.aborted - before.aborted,
+            refused: after.refused - before.refused,
+            still_running,
+        }
+    }
+
+    /// Whether nothing was left.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.still_running == 0
+    }
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.handled += other.handled;
+        self.failed += other.failed;
+        self.panicked += other.panicked;
+        self.cancelled += other.cancelled;
+        self.expired += other.expired;
+        self.aborted += other.aborted;
+        self.refused += other.refused;
+        self.still_running += other.still_running;
+    }
+}
+
+/// What a core needs of its executors to shut them down.
+pub trait Lifecycle: Send + Sync {
+    /// Shuts the executor down.
+    fn close(&self, mode: Shutdown, deadline: Duration) -> Pin<Box<dyn Future<Output = Report> + Send + '_>>;
+    /// Whether nothing of it runs, waits or is queued.
+    fn is_idle(&self) -> bool;
+}

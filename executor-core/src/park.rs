@@ -1,0 +1,74 @@
+//! How one worker sleeps: a flag, and a thread or task to wake.
+//!
+//! The flag decides; the thread's own park token is only a hint, since handlers may park and
+//! unpark the thread too.
+
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread::{self, Thread};
+
+use crate::sync::{AtomicU8, Ordering};
+
+const ASLEEP: u8 = 0;
+const WOKEN: u8 = 1;
+
+/// Whom to wake.
+enum Sleeper {
+    Nobody,
+    Thread(Thread),
+    Task(Waker),
+}
+
+/// One worker's bed.
+pub(crate) struct Parker {
+    flag: AtomicU8,
+    sleeper: Mutex<Sleeper>,
+}
+
+impl Parker {
+    pub(crate) fn new() -> Self {
+        Self { flag: AtomicU8::new(ASLEEP), sleeper: Mutex::new(Sleeper::Nobody) }
+    }
+
+    /// Names the calling thread as the one that sleeps here.
+    pub(crate) fn settle_thread(&self) {
+        *self.sleeper.lock().unwrap_or_else(PoisonError::into_inner) = Sleeper::Thread(thread::current());
+    }
+
+    /// Sleeps until [`Parker::wake`]; a wake that came before counts.
+    pub(crate) fn park(&self) {
+        // ORDERING: Acquire pairs with the Release of `wake`.
+        while self.flag.swap(ASLEEP, Ordering::Acquire) != WOKEN {
+            thread::park();
+        }
+    }
+
+    /// The same for a task.
+    pub(crate) fn poll_park(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.flag.swap(ASLEEP, Ordering::Acquire) == WOKEN {
+            return Poll::Ready(());
+        }
+        let mut sleeper = self.sleeper.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*sleeper {
+            Sleeper::Task(waker) if waker.will_wake(context.waker()) => {}
+            _ => *sleeper = Sleeper::Task(context.waker().clone()),
+        }
+        drop(sleeper);
+        // A wake between the swap and the registration left the flag set.
+        if self.flag.swap(ASLEEP, Ordering::Acquire) == WOKEN { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Wakes the worker, or keeps it from falling asleep.
+    pub(crate) fn wake(&self) {
+        // ORDERING: Release publishes what the waker's thread did before.
+        if self.flag.swap(WOKEN, Ordering::AcqRel) == WOKEN {
+            return;
+        }
+        let sleeper = self.sleeper.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*sleeper {
+            Sleeper::Thread(thread) => thread.unpark(),
+            Sleeper::Task(waker) => waker.wake_by_ref(),
+            Sleeper::Nobody => {}
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What all streams of one serial executor share.
+
+use crate::core::{CoreShared, WorkerCore};
+use crate::environment::Environment;
+use crate::metrics::{Counters, Event, Totals};
+use crate::room::Bounds;
+use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+const OPEN: u8 = 0;
+const CLOSED: u8 = 1;
+const ABORTING: u8 = 2;
+
+/// The options, bounds and counts of one serial executor.
+pub struct SerialShared {
+    core: WorkerCore,
+    environment: Environment,
+    inline: bool,
+    bounds: Bounds,
+    counters: Counters,
+    phase: AtomicU8,
+    /// The drain generation: messages carry the one in which they, or the message whose handler
+    /// submitted them, were admitted.
+    generation: AtomicUsize,
+    /// Messages that handlers of an older generation submitted.
+    descendants: AtomicU64,
+}
+
+impl SerialShared {
+    /// Shared parts for an executor on `core`.
+    #[must_use]
+    pub fn new(
+        core: WorkerCore,
+        environment: Environment,
+        inline: bool,
+        per_stream: usize,
+        total: Option<usize>,
+    ) -> Self {
+        Self {
+            core,
+            environment,
+            inline,
+            bounds: Bounds::new(per_stream, total),
+            counters: Counters::new(),
+            phase: AtomicU8::new(OPEN),
+            generation: AtomicUsize::new(0),
+            descendants: AtomicU64::new(0),
+        }
+    }
+
+    /// The core that runs the streams.
+    pub fn worker_core(&self) -> &WorkerCore {
+        &self.core
+    }
+
+    pub(crate) fn core(&self) -> &CoreShared {
+        self.core.shared()
+    }
+
+    /// Name and services.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    pub(crate) fn runs_inline(&self) -> bool {
+        self.inline
+    }
+
+    pub(crate) fn room(&self) -> &Bounds {
+        &self.bounds
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The counts that are not kept by streams.
+    pub fn totals(&self) -> Totals {
+        self.counters.totals()
+    }
+
+    /// Counts a submission that has to wait.
+    pub fn note_waited(&self) {
+        self.counters.note(Event::Waited);
+    }
+
+    /// Whether new messages are refused.
+    pub fn is_closed(&self) -> bool {
+        self.phase.load(Ordering::SeqCst) != OPEN
+    }
+
+    pub(crate) fn is_aborting(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == ABORTING
+    }
+
+    /// Refuses new streams and, once the caller has closed every stream, new messages.
+    pub fn close(&self, abort: bool) {
+        self.phase.fetch_max(if abort { ABORTING } else { CLOSED }, Ordering::SeqCst);
+    }
+
+    /// Turns away who waits for room; after [`SerialShared::close`] and closing every stream.
+    pub fn turn_waiters_away(&self) {
+        self.bounds.close();
+    }
+
+    #[inline]
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed) as u32
+    }
+
+    /// Begins a new drain generation.
+    pub fn next_generation(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A handler of `generation` submits a message.
+    #[inline]
+    pub(crate) fn note_descendant(&self, generation: u32) {
+        if generation != self.generation() {
+            self.descendants.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// How many messages handlers of older generations have submitted so far.
+    pub fn descendants(&self) -> u64 {
+        self.descendants.load(Ordering::SeqCst)
+    }
+}
+
+impl std::fmt::Debug for SerialShared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SerialShared").field("name", &self.environment.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,63 @@
+//! Blocking a thread on a poll, for callers without a runtime.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Instant;
+
+/// What wakes a blocked thread: a flag that decides, and the thread's park token as a hint.
+struct Bell {
+    rung: AtomicBool,
+    thread: Thread,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rung.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
+thread_local! {
+    /// A thread's bell is made once and lent to one wait at a time.
+    static BELL: RefCell<Option<(Arc<Bell>, Waker)>> = const { RefCell::new(None) };
+}
+
+/// Polls until ready or until `deadline`, sleeping in between.
+pub(crate) fn block_on<R>(
+    deadline: Option<Instant>,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
+) -> Option<R> {
+    let lent = BELL.try_with(|bell| bell.borrow_mut().take()).ok().flatten();
+    let (bell, waker) = lent.unwrap_or_else(|| {
+        let bell = Arc::new(Bell { rung: AtomicBool::new(false), thread: thread::current() });
+        (Arc::clone(&bell), Waker::from(bell))
+    });
+    let result = loop {
+        bell.rung.store(false, Ordering::Relaxed);
+        if let Poll::Ready(value) = poll(&mut Context::from_waker(&waker)) {
+            break Some(value);
+        }
+        while !bell.rung.swap(false, Ordering::Acquire) {
+            match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                None => thread::park(),
+                Some(left) if left.is_zero() => break,
+                Some(left) => thread::park_timeout(left),
+            }
+        }
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            break match poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(value) => Some(value),
+                Poll::Pending => None,
+            };
+        }
+    };
+    let _ = BELL.try_with(|slot| *slot.borrow_mut() = Some((bell, waker)));
+    result
+}

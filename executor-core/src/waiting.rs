@@ -1,0 +1,82 @@
+//! The tasks without a stream that wait for a wake, so that a shutdown can find them.
+//!
+//! A task is noted when it is pending for the first time and struck out before it is done; what is
+//! ready at its first poll never comes here. One lock for each worker, taken by that worker and, to
+//! strike out, by whichever worker finishes the task.
+
+use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crossbeam_utils::CachePadded;
+
+use crate::cell::Header;
+use crate::sync::{AtomicUsize, Ordering};
+use crate::thread_id;
+
+/// A shard's notes: tasks, and which places are vacant.
+#[derive(Default)]
+struct Notes {
+    tasks: Vec<Option<NonNull<Header>>>,
+    vacant: Vec<u32>,
+}
+
+/// All notes.
+pub(crate) struct Waiting {
+    shards: Box<[CachePadded<(Mutex<Notes>, AtomicUsize)>]>,
+}
+
+// SAFETY: the notes are pointers to cells, which are used under the shard's lock while noted.
+unsafe impl Send for Waiting {}
+// SAFETY: as above.
+unsafe impl Sync for Waiting {}
+
+impl Waiting {
+    pub(crate) fn new(shards: usize) -> Self {
+        let shard = || CachePadded::new((Mutex::new(Notes::default()), AtomicUsize::new(0)));
+        Self { shards: (0..shards.next_power_of_two()).map(|_| shard()).collect() }
+    }
+
+    /// Notes a task that is pending and still the caller's.
+    pub(crate) fn note(&self, cell: NonNull<Header>) -> u64 {
+        let shard = thread_id::current() & (self.shards.len() - 1);
+        let mut notes = self.lock(shard);
+        self.shards[shard].1.fetch_add(1, Ordering::SeqCst);
+        let place = notes.vacant.pop().unwrap_or_else(|| {
+            notes.tasks.push(None);
+            u32::try_from(notes.tasks.len() - 1).expect("fewer than 2^32 waiting tasks for a worker")
+        });
+        notes.tasks[place as usize] = Some(cell);
+        (shard as u64) << 32 | u64::from(place)
+    }
+
+    /// Strikes a task out, before it is done.
+    pub(crate) fn strike(&self, note: u64) {
+        let (shard, place) = ((note >> 32) as usize, note as u32);
+        let mut notes = self.lock(shard);
+        notes.tasks[place as usize] = None;
+        notes.vacant.push(place);
+        if notes.vacant.len() == notes.tasks.len() && notes.tasks.len() > 1_024 {
+            *notes = Notes::default();
+        }
+        self.shards[shard].1.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Visits all tasks; none of them is done during its visit.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(NonNull<Header>)) {
+        for shard in 0..self.shards.len() {
+            self.lock(shard).tasks.iter().flatten().for_each(|&cell| visit(cell));
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.1.load(Ordering::SeqCst)).sum()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.shards.iter().all(|shard| shard.1.load(Ordering::SeqCst) == 0)
+    }
+
+    fn lock(&self, shard: usize) -> MutexGuard<'_, Notes> {
+        self.shards[shard].0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

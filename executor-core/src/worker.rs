@@ -1,0 +1,355 @@
+//! One worker: where it finds work, how much it takes, and what it runs.
+//!
+//! ```text
+//!  producers ──push──> lane ──take all──> shelf ──up to a batch──> board ──one by one──> run
+//!                       │                   │                        │
+//!                       └── another worker takes any of the three when it has nothing itself
+//! ```
+//!
+//! # Invariants
+//! - I1. A link is in one lane, on one shelf or in one slot of one board, or is being run.
+//! - I2. A shelf is filled by its own worker alone, when it is empty; anybody takes it whole.
+//! - I3. A slot of a board is filled by its own worker alone; anybody takes its link with one swap.
+//!   What a worker has taken but not begun can therefore be stolen from it.
+
+use std::cell::Cell;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicPtr;
+
+use crate::core::CoreShared;
+use crate::lane::{Lane, Link, List, Pushed};
+use crate::park::Parker;
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+
+/// The most links on a board.
+pub const MAX_BATCH: usize = if cfg!(executor_tiny) { 2 } else { 128 };
+/// How many links a thief takes from a board at most.
+const LOOT: usize = 16;
+/// After how many batches a worker looks at the other lanes before its own.
+const FAIRNESS_INTERVAL: usize = 61;
+
+/// The part of a worker that others can reach.
+pub(crate) struct Worker {
+    pub(crate) lane: Lane,
+    shelf: AtomicPtr<Link>,
+    board: [AtomicPtr<Link>; MAX_BATCH],
+    /// Slots below this one may be filled.
+    filled: AtomicUsize,
+    pub(crate) parker: Parker,
+    /// Written by the worker alone.
+    pub(crate) counts: WorkerCounts,
+}
+
+/// What a worker counts about itself.
+#[derive(Default)]
+pub(crate) struct WorkerCounts {
+    pub(crate) runs: AtomicU64,
+    pub(crate) steals: AtomicU64,
+    pub(crate) parks: AtomicU64,
+}
+
+impl WorkerCounts {
+    #[inline]
+    fn add(counter: &AtomicU64, by: u64) {
+        // Only the worker writes: no read-modify-write is needed.
+        counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
+    }
+
+    pub(crate) fn parked(&self) {
+        Self::add(&self.parks, 1);
+    }
+}
+
+/// A worker's turn: what running work can see of who runs it.
+#[derive(Clone, Copy)]
+pub(crate) struct Turn<'a> {
+    pub(crate) core: &'a CoreShared,
+}
+
+thread_local! {
+    static HERE: Cell<(*const CoreShared, usize)> = const { Cell::new((ptr::null(), 0)) };
+}
+
+/// Which worker of `core` this thread is, if any.
+#[inline]
+pub(crate) fn here(core: *const CoreShared) -> Option<usize> {
+    let (of, index) = HERE.get();
+    ptr::eq(of, core).then_some(index)
+}
+
+/// Whether this thread is a worker of any core.
+pub(crate) fn is_worker_thread() -> bool {
+    !HERE.get().0.is_null()
+}
+
+/// Makes this thread a worker of `core` until it is dropped.
+pub(crate) struct OnDuty((*const CoreShared, usize));
+
+impl OnDuty {
+    pub(crate) fn new(core: &CoreShared, index: usize) -> Self {
+        Self(HERE.replace((ptr::from_ref(core), index)))
+    }
+}
+
+impl Drop for OnDuty {
+    fn drop(&mut self) {
+        HERE.set(self.0);
+    }
+}
+
+impl Worker {
+    pub(crate) fn new() -> Self {
+        Self {
+            lane: Lane::new(),
+            shelf: AtomicPtr::new(ptr::null_mut()),
+            board: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
+            filled: AtomicUsize::new(0),
+            parker: Parker::new(),
+            counts: WorkerCounts::default(),
+        }
+    }
+
+    /// Whether anything is to be had here.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.lane.is_empty()
+            || !self.shelf.load(Ordering::SeqCst).is_null()
+            || self.board[..self.filled.load(Ordering::SeqCst)]
+                .iter()
+                .any(|slot| !slot.load(Ordering::SeqCst).is_null())
+    }
+
+    fn take_shelf(&self) -> List {
+        if self.shelf.load(Ordering::Relaxed).is_null() {
+            return List::new();
+        }
+        // SAFETY: I2: whoever swaps it out has the list alone.
+        // ORDERING: Acquire pairs with the Release of `fill`.
+        unsafe { List::from_raw(self.shelf.swap(ptr::null_mut(), Ordering::Acquire)) }
+    }
+
+    /// Puts the first links on the board and the rest on the shelf; true: others could help.
+    fn fill(&self, mut list: List, batch: usize) -> bool {
+        let mut filled = 0;
+        while filled < batch {
+            let Some(link) = list.pop() else { break };
+            // ORDERING: Release passes the link's contents on to a thief.
+            self.board[filled].store(link.as_ptr(), Ordering::Release);
+            filled += 1;
+        }
+        self.filled.store(filled, Ordering::Release);
+        let more = !list.is_empty();
+        if more {
+            // ORDERING: Release passes the list on to whoever swaps it out.
+            self.shelf.store(list.into_raw(), Ordering::Release);
+        }
+        more || filled > 1
+    }
+
+    /// Takes some links off the end of this board.
+    fn rob(&self) -> List {
+        let mut loot = ptr::null_mut();
+        let mut taken = 0;
+        for slot in self.board[..self.filled.load(Ordering::Acquire)].iter().rev() {
+            if taken == LOOT {
+                break;
+            }
+            if slot.load(Ordering::Relaxed).is_null() {
+                continue;
+            }
+            // ORDERING: Acquire pairs with the Release of `fill`.
+            let Some(link) = NonNull::new(slot.swap(ptr::null_mut(), Ordering::Acquire)) else {
+                continue;
+            };
+            // SAFETY: I3: the link is ours, and so the list of loot is.
+            unsafe { link.as_ref() }.next.set(loot);
+            loot = link.as_ptr();
+            taken += 1;
+        }
+        // SAFETY: the list is ours; prepending while going backwards keeps its order.
+        unsafe { List::from_raw(loot) }
+    }
+}
+
+/// What a worker does with its time; shared by the hosts.
+pub(crate) struct Runner<'a> {
+    core: &'a CoreShared,
+    index: usize,
+    batches: usize,
+    searching: bool,
+}
+
+impl<'a> Runner<'a> {
+    pub(crate) fn new(core: &'a CoreShared, index: usize) -> Self {
+        Self { core, index, batches: 0, searching: false }
+    }
+
+    /// A runner that was woken, and so counts as searching, or was not.
+    pub(crate) fn resumed(core: &'a CoreShared, index: usize, searching: bool) -> Self {
+        Self { core, index, batches: 0, searching }
+    }
+
+    pub(crate) fn is_searching(&self) -> bool {
+        self.searching
+    }
+
+    fn me(&self) -> &'a Worker {
+        &self.core.workers[self.index]
+    }
+
+    /// Runs one batch; false: there was nothing to run.
+    pub(crate) fn run_batch(&mut self) -> bool {
+        let me = self.me();
+        self.batches = self.batches.wrapping_add(1);
+        let list = self.find();
+        if list.is_empty() {
+            return false;
+        }
+        let more = me.fill(list, self.core.options.batch);
+        if self.searching {
+            self.searching = false;
+            self.core.sleepers.stop_searching();
+            if more || self.core.has_work() {
+                self.core.wake_one();
+            }
+        } else if more {
+            self.core.wake_one();
+        }
+        self.run_board();
+        true
+    }
+
+    /// The next list: the shelf, the own lane, then what others have.
+    fn find(&mut self) -> List {
+        let me = self.me();
+        if self.batches.is_multiple_of(FAIRNESS_INTERVAL) {
+            let list = self.steal_lanes();
+            if !list.is_empty() {
+                return self.behind_shelf(list);
+            }
+        }
+        let list = me.take_shelf();
+        if !list.is_empty() {
+            return list;
+        }
+        let list = me.lane.take();
+        if !list.is_empty() {
+            return list;
+        }
+        let list = self.steal_lanes();
+        if list.is_empty() { self.steal_batches() } else { list }
+    }
+
+    /// Stolen lanes go to the own lane's owner order: the shelf must stay single (worker, I2).
+    fn behind_shelf(&self, mut list: List) -> List {
+        let shelf = self.me().take_shelf();
+        if shelf.is_empty() {
+            return list;
+        }
+        while let Some(link) = list.pop() {
+            // SAFETY: the list is ours, and each link is given away once.
+            let pushed = unsafe { self.me().lane.push(link, true) };
+            debug_assert_ne!(pushed, Pushed::Closed);
+        }
+        shelf
+    }
+
+    fn others(&self) -> impl Iterator<Item = &'a Worker> + use<'a> {
+        let (before, rest) = self.core.workers.split_at(self.index);
+        rest[1..].iter().chain(before).map(|worker| &**worker)
+    }
+
+    fn steal_lanes(&self) -> List {
+        for other in self.others() {
+            let list = other.lane.take();
+            if !list.is_empty() {
+                WorkerCounts::add(&self.me().counts.steals, 1);
+                return list;
+            }
+        }
+        List::new()
+    }
+
+    fn steal_batches(&self) -> List {
+        for other in self.others() {
+            let mut list = other.take_shelf();
+            if list.is_empty() {
+                list = other.rob();
+            }
+            if !list.is_empty() {
+                WorkerCounts::add(&self.me().counts.steals, 1);
+                return list;
+            }
+        }
+        List::new()
+    }
+
+    fn run_board(&self) {
+        let me = self.me();
+        let alone = self.core.workers.len() == 1;
+        let turn = Turn { core: self.core };
+        let mut ran = 0;
+        for slot in &me.board[..me.filled.load(Ordering::Relaxed)] {
+            let link = if alone {
+                let link = slot.load(Ordering::Relaxed);
+                slot.store(ptr::null_mut(), Ordering::Relaxed);
+                link
+            } else {
+                // ORDERING: only this worker fills; thieves only take: Relaxed would do for the
+                // contents, Acquire keeps the two takers alike.
+                slot.swap(ptr::null_mut(), Ordering::Acquire)
+            };
+            let Some(link) = NonNull::new(link) else { continue };
+            ran += 1;
+            // SAFETY: I3: the link is ours, and a link's virtual table fits it.
+            unsafe { ((*link.as_ref().vtable).run)(link, &turn) };
+        }
+        me.filled.store(0, Ordering::Relaxed);
+        WorkerCounts::add(&me.counts.runs, ran);
+    }
+
+    /// Looks for work for a while before sleeping; false: there is none.
+    pub(crate) fn search(&mut self, patience: u32) -> bool {
+        if !self.searching {
+            self.searching = self.core.sleepers.start_searching();
+        }
+        if !self.searching {
+            return false;
+        }
+        for round in 0..patience {
+            if self.core.has_work() {
+                return true;
+            }
+            if round % 16 == 15 && round > patience / 2 {
+                std::thread::yield_now();
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        false
+    }
+
+    /// Goes to sleep unless there is work after all; true: the worker may park now.
+    pub(crate) fn lie_down(&mut self) -> bool {
+        self.core.sleepers.lie_down(self.index, self.searching);
+        self.searching = false;
+        if (self.core.has_work() || self.core.should_exit()) && self.core.sleepers.get_up(self.index) {
+            self.searching = true;
+            return false;
+        }
+        true
+    }
+
+    /// The worker was woken by a [`crate::sleep::Sleepers::wake_one`], which made it a searcher.
+    pub(crate) fn woken(&mut self) {
+        self.searching = true;
+    }
+
+    /// Leaves for good.
+    pub(crate) fn retire(&mut self) {
+        if self.searching {
+            self.searching = false;
+            self.core.sleepers.stop_searching();
+        }
+    }
+}
+

@@ -1,0 +1,84 @@
+//! The options of a parallel executor.
+
+use std::fmt;
+use std::sync::Arc;
+
+use executor_core::engine::{adopt, check_range, is_closed};
+use executor_core::{BuildError, Environment, WorkerCore};
+
+use crate::executor::ParallelExecutor;
+use crate::gate::Gate;
+
+/// The greatest limit.
+pub const MAX_CONCURRENCY: usize = u32::MAX as usize;
+/// How many submitted messages wait for a permit at most, unless the builder says otherwise.
+pub const DEFAULT_QUEUE: usize = 65_536;
+
+/// Builds a [`ParallelExecutor`].
+#[must_use = "a builder does nothing until `build`"]
+pub struct ParallelBuilder {
+    core: WorkerCore,
+    environment: Environment,
+    max_concurrency: usize,
+    queue: usize,
+}
+
+impl ParallelBuilder {
+    pub(crate) fn new(core: &WorkerCore) -> Self {
+        let mut environment = Environment::default();
+        environment.name = "parallel".into();
+        let max_concurrency = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { core: core.clone(), environment, max_concurrency, queue: DEFAULT_QUEUE }
+    }
+
+    /// How many handlers are live at most; default: the processors.
+    pub fn max_concurrency(mut self, handlers: usize) -> Self {
+        self.max_concurrency = handlers;
+        self
+    }
+
+    /// How many messages may wait for a permit before a submission is refused; default 65,536.
+    pub fn queue(mut self, messages: usize) -> Self {
+        self.queue = messages;
+        self
+    }
+
+    /// The executor's name in errors and metrics; default `parallel`.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.environment.name = name.into();
+        self
+    }
+
+    /// Lends a service to all handlers, by its type.
+    pub fn service<T: std::any::Any + Send + Sync>(mut self, service: T) -> Self {
+        self.environment.services.insert(service);
+        self
+    }
+
+    /// Makes the executor.
+    ///
+    /// # Errors
+    /// [`BuildError`] names the option that is out of range, or says that the core is closed.
+    pub fn build(self) -> Result<ParallelExecutor, BuildError> {
+        check_range("max_concurrency", self.max_concurrency, 1, MAX_CONCURRENCY)?;
+        check_range("queue", self.queue, 1, u32::MAX as usize)?;
+        if is_closed(&self.core) {
+            return Err(BuildError::Closed);
+        }
+        let core = self.core.clone();
+        let gate = Gate::new(self.core, self.environment, self.max_concurrency, self.queue);
+        let weak: std::sync::Weak<Gate> = Arc::downgrade(&gate);
+        adopt(&core, weak);
+        Ok(ParallelExecutor::new(gate))
+    }
+}
+
+impl fmt::Debug for ParallelBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ParallelBuilder")
+            .field("name", &self.environment.name)
+            .field("max_concurrency", &self.max_concurrency)
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
+    }
+}

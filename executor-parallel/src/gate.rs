@@ -1,0 +1,386 @@
+//! What lies behind the permits: who waits for one, what is owed, drains, and the end.
+//!
+//! The lock here is taken when a permit is not to be had, and on every operation while the permits
+//! are frozen (`permits`, I3). No user code runs under it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use executor_core::engine::{Counts, Ended, Limiter, Parked, Promise, inherited_generation, promise};
+use executor_core::{Completion, Environment, RejectReason, WorkerCore};
+
+use crate::permits::{Attempt, Permits};
+
+const OPEN: u8 = 0;
+const CLOSED: u8 = 1;
+const ABORTING: u8 = 2;
+
+/// What all handles of one parallel executor share.
+pub(crate) struct Gate {
+    me: Weak<Self>,
+    pub(crate) core: WorkerCore,
+    pub(crate) environment: Environment,
+    pub(crate) counts: Counts,
+    permits: Permits,
+    queue: usize,
+    line: Mutex<Line>,
+    phase: AtomicU8,
+    /// The drain generation of new messages.
+    generation: AtomicU32,
+}
+
+/// The state under the lock.
+struct Line {
+    waiters: VecDeque<(u32, Waiter)>,
+    limit: usize,
+    /// Permits to be kept back when they come, because the limit was lowered.
+    owed: usize,
+    drains: Vec<Drain>,
+    frozen: bool,
+    /// At how many waiters those who gave up are looked for.
+    tidy_at: usize,
+}
+
+/// Who waits for a permit.
+enum Waiter {
+    /// A caller of `execute`.
+    Caller(Promise<Permit>),
+    /// A submitted message.
+    Message(Parked),
+}
+
+/// Somebody who waits until all messages up to a generation are handled.
+struct Drain {
+    generation: u32,
+    left: usize,
+    done: Promise<()>,
+}
+
+/// A permit that was waited for; given back when dropped.
+pub(crate) struct Permit {
+    /// None once it was passed on.
+    gate: Option<Arc<Gate>>,
+    generation: u32,
+}
+
+impl Permit {
+    /// Leaves it to the message that runs under it to give the permit back.
+    pub(crate) fn pass_on(mut self) {
+        self.gate = None;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(gate) = &self.gate {
+            gate.give(self.generation);
+        }
+    }
+}
+
+impl Gate {
+    pub(crate) fn new(core: WorkerCore, environment: Environment, limit: usize, queue: usize) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            core,
+            environment,
+            counts: Counts::default(),
+            permits: Permits::new(limit),
+            queue,
+            line: Mutex::new(Line {
+                waiters: VecDeque::new(),
+                limit,
+                owed: 0,
+                drains: Vec::new(),
+                frozen: false,
+                tidy_at: 64,
+            }),
+            phase: AtomicU8::new(OPEN),
+            generation: AtomicU32::new(0),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The generation of a message admitted here.
+    #[inline]
+    pub(crate) fn generation(&self) -> u32 {
+        inherited_generation(&self.environment).unwrap_or_else(|| self.generation.load(Ordering::Relaxed))
+    }
+
+    /// Takes a permit without waiting.
+    #[inline]
+    pub(crate) fn try_take(&self, generation: u32) -> Result<(), RejectReason> {
+        match self.permits.try_take() {
+            Attempt::Taken => Ok(()),
+            Attempt::AskGate => self.try_take_slowly(generation),
+        }
+    }
+
+    #[cold]
+    fn try_take_slowly(&self, generation: u32) -> Result<(), RejectReason> {
+        let mut line = self.lock();
+        if self.is_closed() {
+            return Err(RejectReason::Closed);
+        }
+        self.freeze(&mut line);
+        let free = line.waiters.is_empty() && self.permits.take_frozen();
+        if free {
+            line.admit(generation);
+        }
+        let limit = line.limit;
+        self.thaw_if_calm(&mut line);
+        if free { Ok(()) } else { Err(RejectReason::Full { limit }) }
+    }
+
+    /// Waits in line for a permit.
+    #[cold]
+    pub(crate) fn wait(&self, generation: u32) -> Result<Wait, RejectReason> {
+        let mut line = self.lock();
+        if self.is_closed() {
+            return Err(RejectReason::Closed);
+        }
+        self.freeze(&mut line);
+        line.admit(generation);
+        if line.waiters.is_empty() && self.permits.take_frozen() {
+            self.thaw_if_calm(&mut line);
+            drop(line);
+            return Ok(Wait::Taken);
+        }
+        if line.waiters.len() >= line.tidy_at {
+            self.tidy(&mut line);
+        }
+        self.counts.waited();
+        let (promise, completion) = promise();
+        line.waiters.push_back((generation, Waiter::Caller(promise)));
+        Ok(Wait::InLine(completion))
+    }
+
+    /// Forgets those who gave up while they waited.
+    fn tidy(&self, line: &mut Line) {
+        let mut waiters = std::mem::take(&mut line.waiters);
+        waiters.retain(|(generation, waiter)| {
+            let gone = matches!(waiter, Waiter::Caller(promise) if !promise.is_awaited());
+            if gone {
+                line.leave(*generation);
+            }
+            !gone
+        });
+        line.tidy_at = 2 * waiters.len() + 64;
+        line.waiters = waiters;
+    }
+
+    /// Queues a message for the workers, which run it when it has a permit.
+    pub(crate) fn submit(&self, generation: u32, parked: impl FnOnce() -> Parked) -> Result<(), RejectReason> {
+        if self.permits.try_take() == Attempt::Taken {
+            parked().release(&self.core);
+            return Ok(());
+        }
+        let mut line = self.lock();
+        if self.is_closed() {
+            return Err(RejectReason::Closed);
+        }
+        if line.waiters.len() >= self.queue {
+            return Err(RejectReason::Full { limit: self.queue });
+        }
+        self.freeze(&mut line);
+        line.admit(generation);
+        let free = line.waiters.is_empty() && self.permits.take_frozen();
+        if free {
+            self.thaw_if_calm(&mut line);
+            drop(line);
+            parked().release(&self.core);
+        } else {
+            // The cell comes from the pool, and making it runs no user code.
+            line.waiters.push_back((generation, Waiter::Message(parked())));
+        }
+        Ok(())
+    }
+
+    /// Gives a permit back, to the first in line if somebody waits.
+    #[inline]
+    pub(crate) fn give(&self, generation: u32) {
+        if self.permits.give() {
+            self.serve(Some(generation));
+        }
+    }
+
+    /// Hands permits on, settles what is owed and what drains count.
+    #[cold]
+    fn serve(&self, mut finished: Option<u32>) {
+        loop {
+            let mut line = self.lock();
+            if let Some(generation) = finished.take() {
+                line.leave(generation);
+            }
+            while line.owed > 0 && self.permits.take_frozen() {
+                line.owed -= 1;
+            }
+            let next = self.next_served(&mut line);
+            let drained: Vec<_> = line.drains.extract_if(.., |drain| drain.left == 0).collect();
+            self.thaw_if_calm(&mut line);
+            drop(line);
+            for drain in drained {
+                drain.done.fulfil(());
+            }
+            match next {
+                Some((generation, Waiter::Caller(promise))) => {
+                    if let Some(gate) = self.me.upgrade() {
+                        promise.fulfil(Permit { gate: Some(gate), generation });
+                    }
+                }
+                Some((_, Waiter::Message(parked))) => parked.release(&self.core),
+                None => return,
+            }
+        }
+    }
+
+    /// The first in line, with a permit; or, in an abort, anybody, to be turned away or aborted.
+    fn next_served(&self, line: &mut Line) -> Option<(u32, Waiter)> {
+        loop {
+            let (generation, waiter) = line.waiters.pop_front()?;
+            match &waiter {
+                Waiter::Caller(promise) if self.is_aborting() || !promise.is_awaited() => {
+                    line.leave(generation);
+                    // Dropped, the promise tells a caller who still waits that it is over.
+                }
+                Waiter::Message(_) if self.is_aborting() => {
+                    // It runs without a permit, only to be aborted, and will give one back.
+                    line.owed += 1;
+                    return Some((generation, waiter));
+                }
+                _ if self.permits.take_frozen() => return Some((generation, waiter)),
+                _ => {
+                    line.waiters.push_front((generation, waiter));
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn freeze(&self, line: &mut Line) {
+        if !line.frozen {
+            line.frozen = true;
+            self.permits.freeze();
+        }
+    }
+
+    fn thaw_if_calm(&self, line: &mut Line) {
+        let calm = line.waiters.is_empty() && line.owed == 0 && line.drains.is_empty() && !self.is_closed();
+        if calm && line.frozen {
+            line.frozen = false;
+            self.permits.thaw();
+        }
+    }
+
+    /// Changes the limit: raised at once, lowered as permits come back.
+    pub(crate) fn set_limit(&self, limit: usize) {
+        let mut line = self.lock();
+        self.freeze(&mut line);
+        let old = std::mem::replace(&mut line.limit, limit);
+        if limit >= old {
+            let more = limit - old;
+            let forgiven = more.min(line.owed);
+            line.owed -= forgiven;
+            self.permits.add(more - forgiven);
+        } else {
+            line.owed += old - limit;
+        }
+        drop(line);
+        self.serve(None);
+    }
+
+    /// A completion that is ready when everything admitted so far is handled.
+    pub(crate) fn drained(&self) -> Completion<()> {
+        let (done, completion) = promise();
+        let mut line = self.lock();
+        self.freeze(&mut line);
+        let generation = self.generation.fetch_add(1, Ordering::SeqCst);
+        let left = self.in_flight(&line);
+        if left == 0 {
+            self.thaw_if_calm(&mut line);
+            drop(line);
+            done.fulfil(());
+        } else {
+            line.drains.push(Drain { generation, left, done });
+        }
+        completion
+    }
+
+    /// Messages that have a permit or wait for one; exact while frozen.
+    fn in_flight(&self, line: &Line) -> usize {
+        (line.limit + line.owed).saturating_sub(self.permits.free()) + line.waiters.len()
+    }
+
+    /// Refuses new messages.
+    pub(crate) fn close(&self, abort: bool) {
+        let mut line = self.lock();
+        self.freeze(&mut line);
+        self.phase.fetch_max(if abort { ABORTING } else { CLOSED }, Ordering::SeqCst);
+        drop(line);
+        if abort {
+            self.serve(None);
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.phase.load(Ordering::SeqCst) != OPEN
+    }
+
+    pub(crate) fn limit(&self) -> usize {
+        self.lock().limit
+    }
+
+    pub(crate) fn free(&self) -> usize {
+        self.permits.free()
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().waiters.len()
+    }
+
+    pub(crate) fn running(&self) -> usize {
+        let line = self.lock();
+        (line.limit + line.owed).saturating_sub(self.permits.free())
+    }
+}
+
+/// What a caller of `wait` got.
+pub(crate) enum Wait {
+    Taken,
+    InLine(Completion<Permit>),
+}
+
+impl Line {
+    /// A message of `generation` is admitted: drains that wait for that generation wait for it too.
+    fn admit(&mut self, generation: u32) {
+        for drain in &mut self.drains {
+            drain.left += usize::from(generation <= drain.generation);
+        }
+    }
+
+    /// A message of `generation` is over.
+    fn leave(&mut self, generation: u32) {
+        for drain in &mut self.drains {
+            drain.left -= usize::from(generation <= drain.generation);
+        }
+    }
+}
+
+impl Limiter for Gate {
+    fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    fn retire(&self, outcome: Ended, generation: u32) {
+        self.counts.ended(outcome);
+        self.give(generation);
+    }
+
+    fn is_aborting(&self) -> bool {
+        self.phase.load(Ordering::Relaxed) == ABORTING
+    }
+}

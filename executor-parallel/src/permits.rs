@@ -1,0 +1,159 @@
+//! Permits as words, sharded by thread: one atomic operation each way while nobody waits.
+//!
+//! # A shard's word
+//! | bits | meaning |
+//! | --- | --- |
+//! | 0 | `ATTENTION`: do not touch, go to the gate |
+//! | the rest | how many permits lie here |
+//!
+//! # Invariants
+//! - I1. Permits that lie in shards, are held, or were owed back by a lowered limit add up to the
+//!   limit.
+//! - I2. With `ATTENTION` set nobody takes a permit without the gate's lock; whoever gives one back
+//!   does it with one operation, whose answer sends it to the gate.
+//! - I3. `ATTENTION` is set and cleared, on all shards, under the gate's lock alone. It stays set
+//!   while somebody waits, a drain counts, permits are owed, or the executor is closed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+use executor_core::engine::thread_number;
+
+const ATTENTION: u64 = 1;
+const PERMIT: u64 = 2;
+
+/// What an attempt without the gate led to.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// A permit was taken.
+    Taken,
+    /// Only the gate can tell.
+    AskGate,
+}
+
+/// The permits that are free.
+pub(crate) struct Permits {
+    shards: Box<[CachePadded<AtomicU64>]>,
+}
+
+impl Permits {
+    pub(crate) fn new(permits: usize) -> Self {
+        let shards = std::thread::available_parallelism().map_or(1, usize::from).next_power_of_two();
+        let this = Self {
+            shards: (0..shards.clamp(1, 64)).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
+        };
+        for permit in 0..permits % this.shards.len() {
+            this.shards[permit].fetch_add(PERMIT, Ordering::Relaxed);
+        }
+        for shard in &this.shards {
+            shard.fetch_add((permits / this.shards.len()) as u64 * PERMIT, Ordering::Relaxed);
+        }
+        this
+    }
+
+    fn home(&self) -> usize {
+        thread_number() & (self.shards.len() - 1)
+    }
+
+    /// Takes a permit, from the own shard or another.
+    #[inline]
+    pub(crate) fn try_take(&self) -> Attempt {
+        let home = self.home();
+        if take_from(&self.shards[home]) { Attempt::Taken } else { self.try_take_elsewhere(home) }
+    }
+
+    #[cold]
+    fn try_take_elsewhere(&self, home: usize) -> Attempt {
+        let (before, after) = self.shards.split_at(home);
+        // Not exact while permits move; the gate decides what this does not find.
+        if after.iter().chain(before).any(|shard| take_from(shard)) { Attempt::Taken } else { Attempt::AskGate }
+    }
+
+    /// Gives a permit back; true: the gate must hear of it.
+    #[inline]
+    #[must_use]
+    pub(crate) fn give(&self) -> bool {
+        // ORDERING: Release passes on what the handler did; Acquire for the gate.
+        self.shards[self.home()].fetch_add(PERMIT, Ordering::AcqRel) & ATTENTION != 0
+    }
+
+    // ---- under the gate's lock --------------------------------------------------------------
+
+    /// Sends everybody to the gate.
+    pub(crate) fn freeze(&self) {
+        for shard in &self.shards {
+            shard.fetch_or(ATTENTION, Ordering::AcqRel);
+        }
+    }
+
+    /// Lets everybody take and give without the gate again.
+    pub(crate) fn thaw(&self) {
+        for shard in &self.shards {
+            shard.fetch_and(!ATTENTION, Ordering::AcqRel);
+        }
+    }
+
+    /// Takes a permit from frozen shards; exact.
+    pub(crate) fn take_frozen(&self) -> bool {
+        self.shards.iter().any(|shard| {
+            let taken = shard.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+                (word >= PERMIT).then(|| word - PERMIT)
+            });
+            taken.is_ok()
+        })
+    }
+
+    /// Adds permits.
+    pub(crate) fn add(&self, permits: usize) {
+        self.shards[self.home()].fetch_add(permits as u64 * PERMIT, Ordering::AcqRel);
+    }
+
+    /// How many are free; exact when nothing moves.
+    pub(crate) fn free(&self) -> usize {
+        self.shards.iter().map(|shard| (shard.load(Ordering::Acquire) / PERMIT) as usize).sum()
+    }
+}
+
+#[inline]
+fn take_from(shard: &AtomicU64) -> bool {
+    let mut word = shard.load(Ordering::Relaxed);
+    // Fails with ATTENTION set, and without permits.
+    while word & ATTENTION == 0 && word >= PERMIT {
+        // ORDERING: Acquire pairs with the Release of the handler that gave it.
+        match shard.compare_exchange_weak(word, word - PERMIT, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => return true,
+            Err(seen) => word = seen,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_permit_is_taken_once_and_found_wherever_it_lies() {
+        let permits = Permits::new(7);
+        assert_eq!(permits.free(), 7);
+        for _ in 0..7 {
+            assert_eq!(permits.try_take(), Attempt::Taken);
+        }
+        assert_eq!(permits.try_take(), Attempt::AskGate);
+        assert!(!permits.give());
+        assert_eq!(permits.free(), 1);
+    }
+
+    #[test]
+    fn frozen_permits_are_taken_only_through_the_gate() {
+        let permits = Permits::new(1);
+        permits.freeze();
+        assert_eq!(permits.try_take(), Attempt::AskGate);
+        assert!(permits.take_frozen());
+        assert!(!permits.take_frozen());
+        assert!(permits.give());
+        permits.thaw();
+        assert_eq!(permits.try_take(), Attempt::Taken);
+    }
+}

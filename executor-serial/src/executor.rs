@@ -1,0 +1,249 @@
+//! The serial executor: a stream for each key.
+
+use std::fmt;
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use executor_core::{
+    Batch, Envelope, ExecuteError, Executor, PolicyContext, Report, Shutdown, Submission, Totals, WorkerCore,
+};
+
+use crate::builder::SerialBuilder;
+use crate::registry::{Registry, SerialMetrics};
+use crate::stream::Stream;
+
+/// Handles messages of one key one after another, in the order of admission, and messages of
+/// different keys in parallel.
+///
+/// Cheap to clone. Every operation by key looks the stream up; [`SerialExecutor::stream`] gives a
+/// handle that skips this.
+pub struct SerialExecutor<K: Send + Sync + 'static, S: Send + 'static = ()> {
+    registry: Arc<Registry<K, S>>,
+}
+
+impl<K: Send + Sync + 'static, S: Send + 'static> Clone for SerialExecutor<K, S> {
+    fn clone(&self) -> Self {
+        Self { registry: Arc::clone(&self.registry) }
+    }
+}
+
+impl<K: Hash + Eq + Clone + Send + Sync + 'static> SerialExecutor<K> {
+    /// Builds an executor whose streams run on `core`; [`SerialBuilder::state`] gives them a state.
+    pub fn builder(core: &WorkerCore) -> SerialBuilder<K> {
+        SerialBuilder::new(core)
+    }
+}
+
+impl<K, S> SerialExecutor<K, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    S: Send + 'static,
+{
+    pub(crate) fn new(registry: Arc<Registry<K, S>>) -> Self {
+        Self { registry }
+    }
+
+    /// A handle to the stream of `key`.
+    #[inline]
+    pub fn stream(&self, key: &K) -> Stream<K, S> {
+        Stream::new(self.registry.stream(key))
+    }
+
+    /// Admits a message at the first poll and waits for its outcome; see [`Stream::execute`].
+    ///
+    /// # Errors
+    /// [`ExecuteError`], with the envelope inside when it was not admitted.
+    #[inline]
+    pub async fn execute<M, H, F, T, E>(
+        &self,
+        key: K,
+        envelope: Envelope<M>,
+        handler: H,
+    ) -> Result<T, ExecuteError<M, E>>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.stream(&key).execute(envelope, handler).await
+    }
+
+    /// Admits a message now, to run on the workers; see [`Stream::submit`].
+    ///
+    /// # Blocking
+    /// When the queue is full, on a plain thread, until there is room.
+    ///
+    /// # Errors
+    /// The envelope comes back with the reason.
+    #[inline]
+    pub fn submit<M, H, F, T, E>(&self, key: K, envelope: Envelope<M>, handler: H) -> Submission<T, E, M>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.stream(&key).submit(envelope, handler)
+    }
+
+    /// Admits a message now, without waiting; see [`Stream::try_submit`].
+    ///
+    /// # Errors
+    /// The envelope comes back with the reason.
+    #[inline]
+    pub fn try_submit<M, H, F, T, E>(&self, key: K, envelope: Envelope<M>, handler: H) -> Submission<T, E, M>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.stream(&key).try_submit(envelope, handler)
+    }
+
+    /// Waits for room, and then admits a message; see [`Stream::submit_wait`].
+    ///
+    /// # Errors
+    /// The envelope comes back with the reason.
+    pub async fn submit_wait<M, H, F, T, E>(
+        &self,
+        key: K,
+        envelope: Envelope<M>,
+        handler: H,
+    ) -> Submission<T, E, M>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.stream(&key).submit_wait(envelope, handler).await
+    }
+
+    /// Admits many messages of one key as one; see [`Stream::submit_batch`].
+    pub fn submit_batch<M, H, F, T, E>(
+        &self,
+        key: K,
+        envelopes: impl IntoIterator<Item = Envelope<M>>,
+        handler: H,
+    ) -> Batch<T, E, M>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Clone + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.stream(&key).submit_batch(envelopes, handler)
+    }
+
+    /// Waits until everything that was admitted before, and everything its handlers admit, is
+    /// handled. New messages are accepted meanwhile, and not waited for.
+    ///
+    /// Called from inside a handler it returns at once, with what is still running.
+    ///
+    /// # Cancel safety
+    /// Dropping it changes nothing.
+    pub async fn drain(&self, deadline: Duration) -> Report {
+        self.registry.drain(deadline).await
+    }
+
+    /// Refuses new messages, and ends what was admitted as `mode` says.
+    ///
+    /// Called from inside a handler it returns at once; the shutdown goes on.
+    ///
+    /// # Cancel safety
+    /// Once polled, the shutdown goes on by itself.
+    pub async fn shutdown(&self, mode: Shutdown, deadline: Duration) -> Report {
+        self.registry.shut_down(mode, deadline).await
+    }
+
+    /// Evicts all idle streams without handles, with their states, and says how many.
+    pub fn evict_idle(&self) -> usize {
+        self.registry.sweep()
+    }
+
+    /// How the executor is doing; it visits every resident stream.
+    #[must_use]
+    pub fn metrics(&self) -> SerialMetrics {
+        self.registry.metrics()
+    }
+
+    /// The name that the builder was given.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.registry.common.shared.environment().name
+    }
+}
+
+impl<K, S> Executor for SerialExecutor<K, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    S: Send + 'static,
+{
+    type Key = K;
+    type State = S;
+
+    fn name(&self) -> &str {
+        Self::name(self)
+    }
+
+    fn execute<M, H, F, T, E>(
+        &self,
+        key: K,
+        envelope: Envelope<M>,
+        handler: H,
+    ) -> impl Future<Output = Result<T, ExecuteError<M, E>>> + Send
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        Self::execute(self, key, envelope, handler)
+    }
+
+    fn try_submit<M, H, F, T, E>(&self, key: K, envelope: Envelope<M>, handler: H) -> Submission<T, E, M>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        Self::try_submit(self, key, envelope, handler)
+    }
+
+    fn drain(&self, deadline: Duration) -> impl Future<Output = Report> + Send {
+        Self::drain(self, deadline)
+    }
+
+    fn shutdown(&self, mode: Shutdown, deadline: Duration) -> impl Future<Output = Report> + Send {
+        Self::shutdown(self, mode, deadline)
+    }
+
+    fn totals(&self) -> Totals {
+        self.registry.totals()
+    }
+}
+
+impl<K, S> fmt::Debug for SerialExecutor<K, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    S: Send + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SerialExecutor")
+            .field("name", &self.name())
+            .field("metrics", &self.metrics())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,261 @@
+//! The streams of an executor, by key.
+//!
+//! A stream that the map shows is a stream that accepts: it leaves the map only under its shard's
+//! write lock, and only when the map's is the last reference to it. Whoever has a stream busy,
+//! queued on, waited for or in hand has a reference, so look-up and eviction cannot miss each other,
+//! and a key never has two live streams. No user code but `Hash` and `Eq` runs under a shard's lock:
+//! evicted streams, with their state, are dropped after it is released.
+
+use std::future::Future;
+use std::hash::Hash;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use executor_core::engine::{Lifecycle, SerialShared, Strand, StreamOwner, in_handler, promise, within};
+use executor_core::{Report, Shutdown, Totals};
+
+/// How keys make states and names.
+pub(crate) struct KeyKind<K, S> {
+    pub(crate) make_state: Box<dyn Fn(&K) -> Result<S, String> + Send + Sync>,
+    pub(crate) name: Option<Box<dyn Fn(&K) -> String + Send + Sync>>,
+}
+
+/// What streams reach of their executor; not the map, so that there is no cycle.
+pub(crate) struct Common<K, S> {
+    pub(crate) shared: SerialShared,
+    kind: KeyKind<K, S>,
+}
+
+/// A stream's part of the executor.
+pub(crate) struct Keyed<K, S> {
+    pub(crate) key: K,
+    pub(crate) common: Arc<Common<K, S>>,
+}
+
+impl<K: Send + Sync + 'static, S: Send + 'static> StreamOwner for Keyed<K, S> {
+    type State = S;
+
+    #[inline]
+    fn shared(&self) -> &SerialShared {
+        &self.common.shared
+    }
+
+    fn make_state(&self) -> Result<S, String> {
+        (self.common.kind.make_state)(&self.key)
+    }
+
+    fn label(&self) -> String {
+        let executor = &self.common.shared.environment().name;
+        match &self.common.kind.name {
+            Some(name) => format!("{executor}/{}", name(&self.key)),
+            None => format!("{executor}/<{}>", std::any::type_name::<K>()),
+        }
+    }
+}
+
+pub(crate) type KeyedStrand<K, S> = Arc<Strand<Keyed<K, S>>>;
+
+/// The map, and what it takes to keep it small.
+pub(crate) struct Registry<K: Send + Sync + 'static, S: Send + 'static> {
+    pub(crate) common: Arc<Common<K, S>>,
+    map: DashMap<K, KeyedStrand<K, S>, foldhash::fast::RandomState>,
+    /// Streams in the map.
+    resident: AtomicUsize,
+    /// How many there may be before idle ones are evicted.
+    limit: usize,
+    /// At how many the next sweep begins.
+    sweep_at: AtomicUsize,
+}
+
+/// How an executor is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SerialMetrics {
+    /// How many messages ended how.
+    pub totals: Totals,
+    /// Streams in the registry.
+    pub resident: usize,
+    /// Streams with a message queued, running or waiting.
+    pub busy: usize,
+    /// Messages queued and not started, over all streams.
+    pub depth: usize,
+}
+
+impl<K, S> Registry<K, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    S: Send + 'static,
+{
+    pub(crate) fn new(shared: SerialShared, kind: KeyKind<K, S>, limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            common: Arc::new(Common { shared, kind }),
+            map: DashMap::with_hasher(foldhash::fast::RandomState::default()),
+            resident: AtomicUsize::new(0),
+            limit,
+            sweep_at: AtomicUsize::new(limit),
+        })
+    }
+
+    /// The key's stream, made if there is none.
+    #[inline]
+    pub(crate) fn stream(&self, key: &K) -> KeyedStrand<K, S> {
+        if let Some(found) = self.map.get(key) {
+            return Arc::clone(found.value());
+        }
+        self.make(key)
+    }
+
+    #[cold]
+    fn make(&self, key: &K) -> KeyedStrand<K, S> {
+        // The user's `clone` runs before the shard is locked.
+        let (in_map, in_stream) = (key.clone(), key.clone());
+        let keyed = Keyed { key: in_stream, common: Arc::clone(&self.common) };
+        let fresh = Strand::new(keyed);
+        let made = match self.map.entry(in_map) {
+            Entry::Occupied(found) => Arc::clone(found.get()),
+            Entry::Vacant(vacant) => {
+                if self.common.shared.is_closed() {
+                    // The close may have visited this shard already.
+                    fresh.close();
+                }
+                vacant.insert(Arc::clone(&fresh));
+                self.resident.fetch_add(1, Ordering::Relaxed);
+                fresh
+            }
+        };
+        if self.resident.load(Ordering::Relaxed) > self.sweep_at.load(Ordering::Relaxed) {
+            self.sweep();
+        }
+        made
+    }
+
+    /// Evicts idle streams and says how many; the next automatic sweep comes when half as many as
+    /// the limit, or as are left, have been added.
+    pub(crate) fn sweep(&self) -> usize {
+        self.sweep_at.store(usize::MAX, Ordering::Relaxed);
+        let mut evicted = 0;
+        let mut batch = Vec::new();
+        self.map.retain(|_, stream| {
+            let evict = Arc::get_mut(stream).is_some_and(|stream| !stream.is_busy());
+            if evict {
+                batch.push(Arc::clone(stream));
+                evicted += 1;
+            }
+            !evict
+        });
+        let left = self.resident.fetch_sub(evicted, Ordering::Relaxed) - evicted;
+        self.sweep_at.store(self.limit.max(left + self.limit / 2), Ordering::Relaxed);
+        drop(batch);
+        evicted
+    }
+
+    fn streams(&self) -> Vec<KeyedStrand<K, S>> {
+        self.map.iter().map(|entry| Arc::clone(entry.value())).collect()
+    }
+
+    pub(crate) fn metrics(&self) -> SerialMetrics {
+        let mut metrics = SerialMetrics {
+            totals: self.common.shared.totals(),
+            resident: self.map.len(),
+            busy: 0,
+            depth: 0,
+        };
+        for stream in self.map.iter() {
+            metrics.totals.handled += stream.handled();
+            metrics.busy += usize::from(stream.is_busy());
+            metrics.depth += stream.depth();
+        }
+        metrics
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        self.metrics().totals
+    }
+
+    /// Waits until everything admitted before, and everything its handlers admit, is handled.
+    ///
+    /// Rounds of markers: one is queued behind what each busy stream has. When all have come to
+    /// their turn, everything admitted before the round is handled; another round follows only if
+    /// handlers of an older generation submitted anything meanwhile.
+    pub(crate) async fn settle(&self, deadline: Duration) -> u64 {
+        let shared = &self.common.shared;
+        let until = Instant::now().checked_add(deadline);
+        shared.next_generation();
+        loop {
+            let descendants = shared.descendants();
+            let (round, passed) = promise::<()>();
+            // Fulfilled when the last marker is dropped.
+            let round = Arc::new(DropSignal(Some(round)));
+            for stream in self.streams() {
+                let round = Arc::clone(&round);
+                stream.after_queued(move || drop(round));
+            }
+            drop(round);
+            let left = until.map_or(deadline, |until| until.saturating_duration_since(Instant::now()));
+            if within(shared.worker_core(), left, passed).await.is_none() {
+                return self.streams().iter().filter(|stream| stream.is_busy()).count() as u64;
+            }
+            if shared.descendants() == descendants {
+                return 0;
+            }
+        }
+    }
+
+    pub(crate) async fn drain(&self, deadline: Duration) -> Report {
+        let before = self.totals();
+        let still_running = if in_handler() { self.busy_elsewhere() } else { self.settle(deadline).await };
+        Report::between(before, self.totals(), still_running)
+    }
+
+    pub(crate) async fn shut_down(&self, mode: Shutdown, deadline: Duration) -> Report {
+        let shared = &self.common.shared;
+        let before = self.totals();
+        shared.close(mode == Shutdown::Abort);
+        let streams = self.streams();
+        streams.iter().for_each(|stream| stream.close());
+        shared.turn_waiters_away();
+        if mode == Shutdown::Abort {
+            streams.iter().for_each(Strand::kick);
+        }
+        drop(streams);
+        let still_running = if in_handler() { self.busy_elsewhere() } else { self.settle(deadline).await };
+        if still_running == 0 {
+            self.sweep();
+        }
+        Report::between(before, self.totals(), still_running)
+    }
+
+    /// From inside a handler nothing is waited for: that handler is itself part of what would be.
+    fn busy_elsewhere(&self) -> u64 {
+        self.map.iter().filter(|stream| stream.is_busy()).count() as u64
+    }
+}
+
+/// Fulfils a promise when dropped.
+struct DropSignal(Option<executor_core::engine::Promise<()>>);
+
+impl Drop for DropSignal {
+    fn drop(&mut self) {
+        if let Some(promise) = self.0.take() {
+            promise.fulfil(());
+        }
+    }
+}
+
+impl<K, S> Lifecycle for Registry<K, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    S: Send + 'static,
+{
+    fn close(&self, mode: Shutdown, deadline: Duration) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
+        Box::pin(self.shut_down(mode, deadline))
+    }
+
+    fn is_idle(&self) -> bool {
+        self.map.iter().all(|stream| !stream.is_busy())
+    }
+}

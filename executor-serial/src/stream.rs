@@ -1,0 +1,208 @@
+//! A handle to one stream.
+
+use std::fmt;
+use std::future::Future;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use executor_core::engine::{Slot, Started, block_on, must_not_block};
+use executor_core::{Batch, Envelope, ExecuteError, PolicyContext, Submission};
+
+use crate::execute::Execute;
+use crate::registry::{Keyed, KeyedStrand};
+
+/// A handle to one stream: the same operations as the executor's, without the look-up of the key.
+///
+/// A stream with a handle is not evicted, and keeps its state.
+pub struct Stream<K: Send + Sync + 'static, S: Send + 'static = ()> {
+    strand: KeyedStrand<K, S>,
+}
+
+impl<K: Send + Sync + 'static, S: Send + 'static> Clone for Stream<K, S> {
+    fn clone(&self) -> Self {
+        Self { strand: Arc::clone(&self.strand) }
+    }
+}
+
+impl<K, S> Stream<K, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    S: Send + 'static,
+{
+    #[inline]
+    pub(crate) fn new(strand: KeyedStrand<K, S>) -> Self {
+        Self { strand }
+    }
+
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &K {
+        &self.strand.owner().key
+    }
+
+    /// Messages queued and not started.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.strand.depth()
+    }
+
+    /// Whether a message is queued, running or waiting.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.strand.is_busy()
+    }
+
+    /// Handlers that returned `Ok` so far.
+    #[must_use]
+    pub fn handled(&self) -> u64 {
+        self.strand.handled()
+    }
+
+    /// Admits a message at the first poll and waits for its outcome.
+    ///
+    /// On an idle stream the handler starts inside that poll, on the caller; when it is not ready
+    /// the workers carry it on. When the queue is full it waits for room first, in line.
+    ///
+    /// # Cancel safety
+    /// Dropped before the first poll, nothing has happened; later, the message is handled all the
+    /// same and its result is dropped.
+    ///
+    /// # Errors
+    /// [`ExecuteError`], with the envelope inside when it was not admitted.
+    #[inline]
+    pub fn execute<M, H, F, T, E>(
+        &self,
+        envelope: Envelope<M>,
+        handler: H,
+    ) -> impl Future<Output = Result<T, ExecuteError<M, E>>> + Send + Unpin + use<M, H, F, T, E, K, S>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        Execute::<Keyed<K, S>, M, H, T, E>::new(Arc::clone(&self.strand), envelope, handler)
+    }
+
+    /// Admits a message now, to run on the workers.
+    ///
+    /// # Blocking
+    /// When the queue is full it blocks until there is room, but only on a thread where that is
+    /// harmless: not on a worker, in a handler or in an async runtime, where it is refused.
+    ///
+    /// # Errors
+    /// The envelope comes back with the reason.
+    #[inline]
+    pub fn submit<M, H, F, T, E>(&self, envelope: Envelope<M>, handler: H) -> Submission<T, E, M>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        match self.strand.enqueue(envelope, handler, false) {
+            Started::Full(_, envelope, handler) if !must_not_block() => {
+                let line = self.strand.wait_for_room();
+                let place = block_on(None, line).expect("without a deadline the place comes first");
+                self.use_place(place.ok(), envelope, handler)
+            }
+            other => self.settled(other),
+        }
+    }
+
+    /// Admits a message now, without waiting, to run on the workers.
+    ///
+    /// # Errors
+    /// The envelope comes back with the reason.
+    #[inline]
+    pub fn try_submit<M, H, F, T, E>(&self, envelope: Envelope<M>, handler: H) -> Submission<T, E, M>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.settled(self.strand.enqueue(envelope, handler, false))
+    }
+
+    /// Waits for room, in line, and then admits a message to run on the workers.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, the message was not admitted, and the place goes to the next.
+    ///
+    /// # Errors
+    /// The envelope comes back with the reason.
+    pub async fn submit_wait<M, H, F, T, E>(&self, envelope: Envelope<M>, handler: H) -> Submission<T, E, M>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        match self.strand.enqueue(envelope, handler, false) {
+            Started::Full(_, envelope, handler) => {
+                let place = self.strand.wait_for_room().await;
+                self.use_place(place.ok(), envelope, handler)
+            }
+            other => self.settled(other),
+        }
+    }
+
+    /// Admits many messages as one: contiguous and in order.
+    ///
+    /// # Errors
+    /// What did not fit comes back, in order, inside the [`Batch`].
+    pub fn submit_batch<M, H, F, T, E>(
+        &self,
+        envelopes: impl IntoIterator<Item = Envelope<M>>,
+        handler: H,
+    ) -> Batch<T, E, M>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Clone + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.strand.enqueue_batch(envelopes, handler)
+    }
+
+    /// The answer of a submission that does not wait.
+    fn settled<M, H, T, E>(&self, started: Started<M, H, T, E>) -> Submission<T, E, M> {
+        match started {
+            Started::Admitted(completion) => Ok(completion),
+            Started::Rejected(rejected) => Err(rejected),
+            Started::Full(reason, envelope, _) => Err(self.strand.refuse(reason, envelope)),
+            Started::Ready(_) => unreachable!("a submission never runs on its caller"),
+        }
+    }
+
+    fn use_place<M, H, F, T, E>(
+        &self,
+        place: Option<Slot<Keyed<K, S>>>,
+        envelope: Envelope<M>,
+        handler: H,
+    ) -> Submission<T, E, M>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        match place {
+            Some(slot) => slot.submit(envelope, handler, false),
+            None => Err(self.strand.turned_away(envelope)),
+        }
+    }
+}
+
+impl<K: Send + Sync + 'static, S: Send + 'static> fmt::Debug for Stream<K, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.strand.fmt(f)
+    }
+}

@@ -1,0 +1,3 @@
+//! The serial executor, from the outside.
+
+mod order;
