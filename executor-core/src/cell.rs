@@ -278,9 +278,9 @@ impl<J: Job> Cell<J> {
         match this.header.status.start() {
             Start::First => {
                 // SAFETY: I2: the claim makes the job ours.
-                let job = unsafe { ManuallyDrop::take(&mut (*this.body.get()).job) };
-                // SAFETY: the body is empty now.
-                unsafe { Self::settle_if_ready(cell, Self::begin(cell, job)) }
+                let take = || unsafe { ManuallyDrop::take(&mut (*this.body.get()).job) };
+                // SAFETY: the body is the job, which `take` moves out.
+                unsafe { Self::settle_if_ready(cell, Self::begin(cell, take)) }
             }
             // SAFETY: I2: started, not done: the future is in place and ours to poll.
             Start::Again => unsafe { Self::settle_if_ready(cell, Self::poll_future(cell)) },
@@ -301,77 +301,94 @@ impl<J: Job> Cell<J> {
         }
     }
 
-    /// Starts `job` and polls it once; when it is ready the body is empty again.
+    /// Starts the job that `make` gives and polls it once; when it is ready the body is empty again.
+    ///
+    /// The job passes through memory as little as possible: it is made, begun, placed and polled
+    /// under one guard.
     ///
     /// # Safety
-    /// The caller is the cell's runner, has claimed the start, and the body is empty.
-    #[inline]
-    pub(crate) unsafe fn begin(cell: NonNull<Header>, job: J) -> Poll<Output<J>> {
+    /// The caller is the cell's runner, has claimed the start, and the body is empty or the job that
+    /// `make` moves out.
+    #[inline(always)]
+    pub(crate) unsafe fn begin(cell: NonNull<Header>, make: impl FnOnce() -> J) -> Poll<Output<J>> {
         let this = Self::of(cell);
-        let begun = this.scope.enter(cell, || catch(|| job.begin(cell, &this.scope)));
-        match begun {
-            Ok(Ok(future)) => {
-                // SAFETY: the body is empty.
-                unsafe { (*this.body.get()).future = ManuallyDrop::new(future) };
-                // SAFETY: the future is in place, pinned from here on: it is dropped there.
-                unsafe { Self::poll_future(cell) }
-            }
-            Ok(Err(failure)) => Poll::Ready(Err(failure)),
-            Err(panic) => Poll::Ready(Err(Failure::Panicked(panic))),
-        }
+        // Whether the future is in the body: a panic leaves it to be dropped.
+        let placed = std::cell::Cell::new(false);
+        let polled = this.scope.enter(cell, || {
+            catch(|| match make().begin(cell, &this.scope) {
+                Ok(future) => {
+                    // SAFETY: the body is empty: `begin` has used the job up.
+                    unsafe { (*this.body.get()).future = ManuallyDrop::new(future) };
+                    placed.set(true);
+                    // SAFETY: the future is in place, pinned from here on: it is dropped there.
+                    unsafe { this.poll_in_place(cell, &placed) }
+                }
+                Err(failure) => Poll::Ready(Err(failure)),
+            })
+        });
+        this.after_poll(cell, polled, &placed)
     }
 
     /// # Safety
     /// The caller is the runner and the future is in place.
-    #[inline]
     unsafe fn poll_future(cell: NonNull<Header>) -> Poll<Output<J>> {
         let this = Self::of(cell);
+        let placed = std::cell::Cell::new(true);
+        let polled = this.scope.enter(cell, || {
+            // SAFETY: as the caller says.
+            catch(|| unsafe { this.poll_in_place(cell, &placed) })
+        });
+        this.after_poll(cell, polled, &placed)
+    }
+
+    /// Polls the future and, when it is ready, drops it.
+    ///
+    /// # Safety
+    /// The caller is the runner and the future is in place.
+    #[inline(always)]
+    unsafe fn poll_in_place(&self, cell: NonNull<Header>, placed: &std::cell::Cell<bool>) -> Poll<Output<J>> {
         // The borrowed waker is not counted: it cannot outlive the poll.
         // SAFETY: the table's functions are made for cells, and the cell outlives the poll.
         let waker = ManuallyDrop::new(unsafe { Waker::from_raw(raw_waker(cell)) });
-        let mut context = Context::from_waker(&waker);
-        // Poll and, when ready, drop of the future happen under one frame and one guard.
-        let polled = this.scope.enter(cell, || {
-            catch(|| {
-                let slot = this.body.get();
-                // SAFETY: I2: the future is in place, and stays there until it is dropped.
-                let future = unsafe { Pin::new_unchecked(&mut *(*slot).future) };
-                future.poll(&mut context)
-            })
-            .map(|polled| {
-                polled.map(|value| {
-                    let dropped = Self::drop_future(this);
-                    (value, dropped)
-                })
-            })
-        });
-        let output = match polled {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready((value, Ok(())))) => value.map_err(Failure::Handler),
-            Ok(Poll::Ready((value, Err(panic)))) => {
-                drop_quietly(value);
-                Err(Failure::Panicked(panic))
-            }
-            Err(panic) => {
-                let dropped = this.scope.enter(cell, || Self::drop_future(this));
-                if let Err(second) = dropped {
-                    forget_payload(second.into_payload());
-                }
-                Err(Failure::Panicked(panic))
-            }
-        };
-        Poll::Ready(output)
+        let slot = self.body.get();
+        // SAFETY: I2: the future is in place, and stays there until it is dropped.
+        let future = unsafe { Pin::new_unchecked(&mut *(*slot).future) };
+        let polled = future.poll(&mut Context::from_waker(&waker));
+        polled.map(|value| {
+            placed.set(false);
+            // SAFETY: I2: dropped once, by the runner; `placed` says so to the guard.
+            unsafe { ManuallyDrop::drop(&mut (*slot).future) };
+            value.map_err(Failure::Handler)
+        })
     }
 
-    #[inline]
+    #[inline(always)]
+    fn after_poll(
+        &self,
+        cell: NonNull<Header>,
+        polled: Result<Poll<Output<J>>, Panic>,
+        placed: &std::cell::Cell<bool>,
+    ) -> Poll<Output<J>> {
+        match polled {
+            Ok(polled) => polled,
+            Err(panic) => {
+                self.after_panic(cell, placed.get());
+                Poll::Ready(Err(Failure::Panicked(panic)))
+            }
+        }
+    }
+
+    #[cold]
+    fn after_panic(&self, cell: NonNull<Header>, placed: bool) {
+        if placed && let Err(second) = self.scope.enter(cell, || Self::drop_future(self)) {
+            forget_payload(second.into_payload());
+        }
+    }
+
     fn drop_future(this: &Self) -> Result<(), Panic> {
         let slot = this.body.get();
-        if std::mem::needs_drop::<J::Future>() {
-            // SAFETY: I2: the future is in place and is dropped once, by the runner.
-            catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) })
-        } else {
-            Ok(())
-        }
+        // SAFETY: I2: the future is in place and is dropped once, by the runner.
+        catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) })
     }
 
     unsafe fn abort(cell: NonNull<Header>) -> Step {

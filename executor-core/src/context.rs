@@ -10,6 +10,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use crate::cell::{self, CellRef, Header};
+use crate::deadline::Deadline;
 use crate::envelope::{Envelope, Lineage};
 use crate::frame;
 use crate::services::MissingService;
@@ -97,7 +98,7 @@ impl Anchor {
 pub struct PolicyContext<S = ()> {
     anchor: Option<Anchor>,
     lineage: Lineage,
-    deadline: Option<Instant>,
+    deadline: Deadline,
     started: u64,
     attempt: u32,
     trail: Trail,
@@ -116,21 +117,25 @@ impl<S: Send + 'static> PolicyContext<S> {
     /// # Safety
     /// `mooring` lies in `cell`, whose message is being started; `mooring.state` is null or points
     /// at the stream's `S`. It is called once for a message.
-    #[inline]
+    #[inline(always)]
     pub(crate) unsafe fn moored<M>(cell: NonNull<Header>, mooring: &Mooring, envelope: &Envelope<M>) -> Self {
         mooring.flag.store(LIVE, Ordering::Relaxed);
-        let anchor = Anchor { cell, mooring: NonNull::from(mooring) };
-        Self { anchor: Some(anchor), ..Self::free(envelope) }
+        Self::with_anchor(Some(Anchor { cell, mooring: NonNull::from(mooring) }), envelope)
     }
 
     /// A context without a cell, for a structured execution.
     #[doc(hidden)]
-    #[inline]
+    #[inline(always)]
     pub fn free<M>(envelope: &Envelope<M>) -> Self {
+        Self::with_anchor(None, envelope)
+    }
+
+    #[inline(always)]
+    fn with_anchor<M>(anchor: Option<Anchor>, envelope: &Envelope<M>) -> Self {
         Self {
-            anchor: None,
+            anchor,
             lineage: envelope.lineage(),
-            deadline: envelope.deadline(),
+            deadline: envelope.raw_deadline(),
             started: 0,
             attempt: 1,
             trail: Trail::default(),
@@ -181,7 +186,7 @@ impl<S> PolicyContext<S> {
     /// When the message expires; it was checked before the start, and is the handler's to heed now.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        self.deadline.instant()
     }
 
     /// When the handler started, read from the clock at the first call.
@@ -260,7 +265,7 @@ impl<S> fmt::Debug for PolicyContext<S> {
         f.debug_struct("PolicyContext")
             .field("message_id", &self.lineage.id)
             .field("correlation_id", &self.lineage.correlation)
-            .field("deadline", &self.deadline)
+            .field("deadline", &self.deadline())
             .field("attempt", &self.attempt)
             .field("trail", &self.trail)
             .finish_non_exhaustive()

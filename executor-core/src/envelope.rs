@@ -17,6 +17,7 @@ use std::time::{Instant, SystemTime};
 use uuid::Uuid;
 
 pub use self::hop::{Hop, HopKind};
+use crate::deadline::Deadline;
 use crate::id::{message_id, timestamp};
 
 const _: () = assert!(size_of::<Envelope<()>>() <= 80);
@@ -42,7 +43,7 @@ pub struct Envelope<M> {
     correlation: Uuid,
     /// Nil if nothing caused the message.
     causation: Uuid,
-    deadline: Option<Instant>,
+    deadline: Deadline,
     extras: Option<Box<Extras>>,
     flags: u32,
 }
@@ -119,8 +120,8 @@ impl<M> Envelope<M> {
     }
 
     /// Sets the instant after which the message is not to be started any more.
-    pub const fn with_deadline(mut self, deadline: Instant) -> Self {
-        self.deadline = Some(deadline);
+    pub fn with_deadline(mut self, deadline: Instant) -> Self {
+        self.deadline = Deadline::at(deadline);
         self
     }
 
@@ -242,8 +243,21 @@ impl<M> Envelope<M> {
 
     /// The instant after which the message is not to be started any more.
     #[must_use]
-    pub const fn deadline(&self) -> Option<Instant> {
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline.instant()
+    }
+
+    /// The deadline as it is kept.
+    #[inline]
+    pub(crate) fn raw_deadline(&self) -> Deadline {
         self.deadline
+    }
+
+    /// Whether the deadline has passed; without one no clock is read.
+    #[inline]
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        self.deadline.has_passed()
     }
 
     /// The text by which the message's stream is known elsewhere.
@@ -354,7 +368,7 @@ impl<M> Envelope<M> {
             id: message_id(),
             correlation,
             causation,
-            deadline: None,
+            deadline: Deadline::NONE,
             extras: None,
             flags: 0,
         }

@@ -7,6 +7,7 @@ mod clock;
 mod completion;
 mod context;
 mod core;
+mod deadline;
 #[doc(hidden)]
 pub mod engine;
 mod envelope;

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
-use std::time::Instant;
 
 use crate::cell::{Header, Job, Scope};
 use crate::context::{Mooring, PolicyContext};
@@ -46,9 +45,9 @@ where
     type Future = F;
     type Scope = P;
 
-    #[inline]
+    #[inline(always)]
     fn begin(self, cell: NonNull<Header>, scope: &P) -> Result<F, Failure<E>> {
-        if self.envelope.deadline().is_some_and(|deadline| Instant::now() >= deadline) {
+        if self.envelope.is_expired() {
             return Err(Failure::Expired);
         }
         scope.prepare().map_err(Failure::State)?;

@@ -54,7 +54,7 @@ pub trait StreamOwner: Send + Sync + 'static {
     /// What the stream keeps between messages.
     type State: Send + 'static;
     /// What all streams of the executor share.
-    fn shared(&self) -> &SerialShared;
+    fn shared(&self) -> &Arc<SerialShared>;
     /// Makes the state, at the stream's first message and after a panic.
     ///
     /// # Errors
@@ -79,6 +79,8 @@ struct Head {
     room: Room,
     /// Handlers that returned `Ok`; written by the owner alone.
     handled: AtomicU64,
+    /// The owner's, for those who know only the head.
+    shared: Arc<SerialShared>,
 }
 
 #[repr(C)]
@@ -86,7 +88,6 @@ struct StrandVTable {
     link: LinkVTable,
     hold: unsafe fn(NonNull<Head>),
     unhold: unsafe fn(NonNull<Head>),
-    shared: unsafe fn(NonNull<Head>) -> *const SerialShared,
     prepare: unsafe fn(NonNull<Head>) -> Result<(), String>,
     forget_state: unsafe fn(NonNull<Head>),
     label: unsafe fn(*const ()) -> String,
@@ -139,8 +140,6 @@ impl<O: StreamOwner> Strand<O> {
         // SAFETY: as above.
         unhold: |head| unsafe { Arc::decrement_strong_count(head.cast::<Self>().as_ptr()) },
         // SAFETY: as above.
-        shared: |head| ptr::from_ref(unsafe { head.cast::<Self>().as_ref() }.owner.shared()),
-        // SAFETY: as above.
         prepare: |head| unsafe { head.cast::<Self>().as_ref() }.make_state(),
         // SAFETY: as above.
         forget_state: |head| unsafe { head.cast::<Self>().as_ref() }.forget_state(),
@@ -161,6 +160,7 @@ impl<O: StreamOwner> Strand<O> {
                 ready: StdCell::new(false),
                 room: Room::new(),
                 handled: AtomicU64::new(0),
+                shared: Arc::clone(owner.shared()),
             },
             state: UnsafeCell::new(MaybeUninit::uninit()),
             owner,
@@ -251,7 +251,10 @@ impl<O: StreamOwner> Strand<O> {
 
     /// Admits a message for a caller that waits, and runs it here if the stream is idle.
     #[inline]
-    pub fn start<M, H, F, T, E>(self: &Arc<Self>, envelope: Envelope<M>, handler: H) -> Started<M, H, T, E>
+    pub fn start<M, H, F, T, E>(
+        self: &Arc<Self>,
+        message: &mut Option<(Envelope<M>, H)>,
+    ) -> Started<M, H, T, E>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
@@ -260,18 +263,23 @@ impl<O: StreamOwner> Strand<O> {
         E: Send + 'static,
     {
         if let Some(chain) = self.reentered() {
+            let (envelope, _) = message.take().expect("a message is started once");
             return Started::Rejected(self.refuse(RejectReason::WouldDeadlock(chain), envelope));
         }
         let shared = self.owner.shared();
         if shared.runs_inline() && frame::depth() < INLINE_DEPTH && self.head.word.try_own() {
-            return self.run_inline(envelope, handler);
+            return self.run_inline(message);
         }
+        let (envelope, handler) = message.take().expect("a message is started once");
         self.enqueue(envelope, handler, true)
     }
 
     /// Starts a message on this thread, which owns the stream.
-    #[inline]
-    fn run_inline<M, H, F, T, E>(self: &Arc<Self>, envelope: Envelope<M>, handler: H) -> Started<M, H, T, E>
+    #[inline(always)]
+    fn run_inline<M, H, F, T, E>(
+        self: &Arc<Self>,
+        message: &mut Option<(Envelope<M>, H)>,
+    ) -> Started<M, H, T, E>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
@@ -285,8 +293,12 @@ impl<O: StreamOwner> Strand<O> {
         // SAFETY: the cell is private.
         let header = unsafe { cell.as_ref() };
         header.status.start_private();
+        let take = || {
+            let (envelope, handler) = message.take().expect("a message is started once");
+            Message::new(envelope, handler)
+        };
         // SAFETY: we are the runner, by owning the stream; the body is empty.
-        let polled = unsafe { MessageCell::<M, H, O::State>::begin(cell, Message::new(envelope, handler)) };
+        let polled = unsafe { MessageCell::<M, H, O::State>::begin(cell, take) };
         // SAFETY: the runner's hold keeps the cell alive.
         let scope = unsafe { MessageCell::<M, H, O::State>::scope(cell) };
         if let Poll::Ready(output) = polled {
@@ -745,8 +757,7 @@ impl StrandScope {
     }
 
     fn shared(&self) -> &SerialShared {
-        // SAFETY: as above.
-        unsafe { &*(vtable_of(self.head).shared)(self.head) }
+        &self.head().shared
     }
 }
 
@@ -787,7 +798,7 @@ impl Scope for StrandScope {
         // SAFETY: as above.
         if unsafe { head.as_ref() }.word.wake() {
             // SAFETY: as above. The parked stream's count passes on to the lane (Strand, I2).
-            let shared = unsafe { &*(vtable_of(head).shared)(head) };
+            let shared = unsafe { &head.as_ref().shared };
             shared.core().push_admitted(head.cast());
         }
     }

@@ -5,7 +5,6 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use executor_core::engine::{Ended, panicked, run_as_handler};
 use executor_core::{Completion, Envelope, ExecuteError, Failure, PolicyContext, Rejected};
@@ -151,7 +150,7 @@ where
                 StageProj::Over => panic!("an execution is not polled after it was ready"),
             };
             let (envelope, handler) = start;
-            let begun = if envelope.deadline().is_some_and(|deadline| Instant::now() >= deadline) {
+            let begun = if envelope.is_expired() {
                 Err(Failure::Expired)
             } else {
                 let generation = held.generation();

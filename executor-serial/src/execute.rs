@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// How far an execution is.
 enum Stage<O: StreamOwner, M, H, T, E> {
     /// Not polled yet: nothing has happened.
-    Lazy(Envelope<M>, H),
+    Lazy(Option<(Envelope<M>, H)>),
     /// The queue was full: it waits in line for a place.
     InLine(Completion<Slot<O>>, Envelope<M>, H),
     /// It is admitted.
@@ -23,22 +23,22 @@ enum Stage<O: StreamOwner, M, H, T, E> {
 
 /// An execution of one message on one stream.
 #[must_use = "futures do nothing unless polled"]
-pub(crate) struct Execute<O: StreamOwner, M, H, T, E> {
-    strand: Arc<Strand<O>>,
+pub(crate) struct Execute<'a, O: StreamOwner, M, H, T, E> {
+    strand: &'a Arc<Strand<O>>,
     stage: Stage<O, M, H, T, E>,
 }
 
-impl<O: StreamOwner, M, H, T, E> Execute<O, M, H, T, E> {
+impl<'a, O: StreamOwner, M, H, T, E> Execute<'a, O, M, H, T, E> {
     #[inline]
-    pub(crate) fn new(strand: Arc<Strand<O>>, envelope: Envelope<M>, handler: H) -> Self {
-        Self { strand, stage: Stage::Lazy(envelope, handler) }
+    pub(crate) fn new(strand: &'a Arc<Strand<O>>, envelope: Envelope<M>, handler: H) -> Self {
+        Self { strand, stage: Stage::Lazy(Some((envelope, handler))) }
     }
 }
 
 // Nothing in it is pinned: the handler's future lives in its cell.
-impl<O: StreamOwner, M, H, T, E> Unpin for Execute<O, M, H, T, E> {}
+impl<O: StreamOwner, M, H, T, E> Unpin for Execute<'_, O, M, H, T, E> {}
 
-impl<O, M, H, F, T, E> Future for Execute<O, M, H, T, E>
+impl<O, M, H, F, T, E> Future for Execute<'_, O, M, H, T, E>
 where
     O: StreamOwner,
     M: Send + 'static,
@@ -52,11 +52,8 @@ where
     #[inline]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let Stage::Lazy(..) = this.stage {
-            let Stage::Lazy(envelope, handler) = std::mem::replace(&mut this.stage, Stage::Over) else {
-                unreachable!("matched above");
-            };
-            match this.strand.start(envelope, handler) {
+        if let Stage::Lazy(message) = &mut this.stage {
+            match this.strand.start(message) {
                 Started::Ready(outcome) => return Poll::Ready(outcome.map_err(ExecuteError::from)),
                 Started::Admitted(completion) => this.stage = Stage::Admitted(completion),
                 Started::Rejected(rejected) => return Poll::Ready(Err(rejected.into())),
@@ -69,7 +66,7 @@ where
     }
 }
 
-impl<O, M, H, F, T, E> Execute<O, M, H, T, E>
+impl<O, M, H, F, T, E> Execute<'_, O, M, H, T, E>
 where
     O: StreamOwner,
     M: Send + 'static,
@@ -102,7 +99,7 @@ where
     }
 }
 
-impl<O: StreamOwner, M, H, T, E> fmt::Debug for Execute<O, M, H, T, E> {
+impl<O: StreamOwner, M, H, T, E> fmt::Debug for Execute<'_, O, M, H, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Execute").field("stream", &self.strand).finish_non_exhaustive()
     }

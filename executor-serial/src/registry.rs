@@ -26,7 +26,7 @@ pub(crate) struct KeyKind<K, S> {
 
 /// What streams reach of their executor; not the map, so that there is no cycle.
 pub(crate) struct Common<K, S> {
-    pub(crate) shared: SerialShared,
+    pub(crate) shared: Arc<SerialShared>,
     kind: KeyKind<K, S>,
 }
 
@@ -40,7 +40,7 @@ impl<K: Send + Sync + 'static, S: Send + 'static> StreamOwner for Keyed<K, S> {
     type State = S;
 
     #[inline]
-    fn shared(&self) -> &SerialShared {
+    fn shared(&self) -> &Arc<SerialShared> {
         &self.common.shared
     }
 
@@ -92,7 +92,7 @@ where
 {
     pub(crate) fn new(shared: SerialShared, kind: KeyKind<K, S>, limit: usize) -> Arc<Self> {
         Arc::new(Self {
-            common: Arc::new(Common { shared, kind }),
+            common: Arc::new(Common { shared: Arc::new(shared), kind }),
             map: DashMap::with_hasher(foldhash::fast::RandomState::default()),
             resident: AtomicUsize::new(0),
             limit,

@@ -74,7 +74,7 @@ where
         &self,
         envelope: Envelope<M>,
         handler: H,
-    ) -> impl Future<Output = Result<T, ExecuteError<M, E>>> + Send + Unpin + use<M, H, F, T, E, K, S>
+    ) -> impl Future<Output = Result<T, ExecuteError<M, E>>> + Send + Unpin + use<'_, M, H, F, T, E, K, S>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
@@ -82,7 +82,7 @@ where
         T: Send + 'static,
         E: Send + 'static,
     {
-        Execute::<Keyed<K, S>, M, H, T, E>::new(Arc::clone(&self.strand), envelope, handler)
+        Execute::<Keyed<K, S>, M, H, T, E>::new(&self.strand, envelope, handler)
     }
 
     /// Admits a message now, to run on the workers.

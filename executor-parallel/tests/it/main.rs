@@ -1,0 +1,6 @@
+//! The parallel executor, from the outside.
+
+#[path = "../../../executor-core/tests/contract/mod.rs"]
+mod contract;
+mod probe;
+mod subject;
