@@ -50,7 +50,11 @@ impl Shared {
                 }
                 pending = self.lock();
             } else {
-                pending = self.changed.wait_timeout(pending, left).unwrap_or_else(PoisonError::into_inner).0;
+                pending = self
+                    .changed
+                    .wait_timeout(pending, left)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0;
             }
         }
         pending.watched = false;
@@ -72,11 +76,17 @@ impl Drop for Entry {
 
 impl Alarm {
     pub(crate) fn new() -> Self {
-        Self { shared: Arc::default(), runtime: None }
+        Self {
+            shared: Arc::default(),
+            runtime: None,
+        }
     }
 
     pub(crate) fn on(runtime: Handle) -> Self {
-        Self { shared: Arc::default(), runtime: Some(runtime) }
+        Self {
+            shared: Arc::default(),
+            runtime: Some(runtime),
+        }
     }
 
     fn set(&self, due: Instant, waker: Waker) -> Entry {
@@ -93,15 +103,26 @@ impl Alarm {
             match &self.runtime {
                 Some(runtime) => drop(runtime.spawn_blocking(watch)),
                 // Without a thread the deadline is late by as long as the work takes.
-                None => drop(thread::Builder::new().name("executor-alarm".into()).spawn(watch)),
+                None => drop(
+                    thread::Builder::new()
+                        .name("executor-alarm".into())
+                        .spawn(watch),
+                ),
             }
         }
-        Entry { shared: Arc::clone(&self.shared), key }
+        Entry {
+            shared: Arc::clone(&self.shared),
+            key,
+        }
     }
 }
 
 /// Waits for `work`, but not longer than `limit`.
-pub(crate) async fn within<F: Future>(alarm: &Alarm, limit: Duration, work: F) -> Option<F::Output> {
+pub(crate) async fn within<F: Future>(
+    alarm: &Alarm,
+    limit: Duration,
+    work: F,
+) -> Option<F::Output> {
     let due = Instant::now().checked_add(limit);
     let mut work = pin!(work);
     let mut entry = None;

@@ -13,4 +13,3 @@ pub struct Batch<T, E, M> {
     /// The rest of the messages, in order, with the reason; none if all were admitted.
     pub refused: Option<Rejected<Vec<Envelope<M>>>>,
 }
-

@@ -86,7 +86,11 @@ pub(crate) trait Job: Sized + Send + 'static {
     const CONTROL: bool = false;
 
     /// Makes the future; `Err` ends the message without running it.
-    fn begin(self, cell: NonNull<Header>, scope: &Self::Scope) -> Result<Self::Future, Failure<Self::Error>>;
+    fn begin(
+        self,
+        cell: NonNull<Header>,
+        scope: &Self::Scope,
+    ) -> Result<Self::Future, Failure<Self::Error>>;
     /// Gives the message back.
     fn into_message(self) -> Envelope<Self::Message>;
 }
@@ -131,6 +135,8 @@ pub(crate) struct Cell<J: Job> {
     body: UnsafeCell<Body<J>>,
 }
 
+#[repr(C)]
+// The fields give size and alignment; they are reached by pointer.
 union Body<J: Job> {
     job: ManuallyDrop<J>,
     future: ManuallyDrop<J::Future>,
@@ -153,17 +159,18 @@ impl Header {
     }
 
     pub(crate) fn caller(&self) -> Option<&Header> {
-        // SAFETY: I3; the caller's cell is held by this one.
-        unsafe { (self.vtable().caller)(NonNull::from(self)).as_ref() }
+        // SAFETY: I3.
+        let caller = unsafe { (self.vtable().caller)(NonNull::from(self)) };
+        // SAFETY: the caller's cell is held by this one.
+        unsafe { caller.as_ref() }
     }
 
     pub(crate) fn stream(&self) -> Option<StreamName> {
         let vtable = self.vtable();
-        // SAFETY: I3; a message that is not done keeps its home alive.
-        unsafe {
-            let home = (vtable.home)(NonNull::from(self));
-            (vtable.stream)(home)
-        }
+        // SAFETY: I3.
+        let home = unsafe { (vtable.home)(NonNull::from(self)) };
+        // SAFETY: a message that is not done keeps its home alive.
+        unsafe { (vtable.stream)(home) }
     }
 }
 
@@ -231,7 +238,7 @@ impl<J: Job> Cell<J> {
     pub(crate) fn with_job(job: J, scope: J::Scope, joined: bool) -> NonNull<Header> {
         let cell = Self::vacant(scope, joined);
         // SAFETY: the cell is private, and its body is empty.
-        unsafe { (*Self::of(cell).body.get()).job = ManuallyDrop::new(job) };
+        unsafe { Self::of(cell).job().write(job) };
         cell
     }
 
@@ -241,15 +248,22 @@ impl<J: Job> Cell<J> {
         let cell = pool::take(Self::CLASS).cast::<Self>();
         let vtable = std::ptr::from_ref(Self::VTABLE).cast::<LinkVTable>();
         let base = cell.as_ptr();
+        let header = Header {
+            link: Link {
+                next: std::cell::Cell::new(std::ptr::null_mut()),
+                vtable,
+            },
+            status: Status::new(joined),
+            waker: UnsafeCell::new(MaybeUninit::uninit()),
+        };
         // SAFETY: the block is ours, and large and aligned enough for the cell by its class.
+        unsafe { base.cast::<Header>().write(header) };
+        // SAFETY: as above; the scope follows the header.
         unsafe {
-            (&raw mut (*base).header).write(Header {
-                link: Link { next: std::cell::Cell::new(std::ptr::null_mut()), vtable },
-                status: Status::new(joined),
-                waker: UnsafeCell::new(MaybeUninit::uninit()),
-            });
-            (&raw mut (*base).scope).write(scope);
-        }
+            base.wrapping_byte_add(offset_of!(Self, scope))
+                .cast::<J::Scope>()
+                .write(scope)
+        };
         cell.cast()
     }
 
@@ -259,6 +273,20 @@ impl<J: Job> Cell<J> {
     fn of<'a>(cell: NonNull<Header>) -> &'a Self {
         // SAFETY: as above. Shared references only: every mutable part is in an `UnsafeCell`.
         unsafe { cell.cast::<Self>().as_ref() }
+    }
+
+    // The union's fields all lie at its start: a pointer to the body is a pointer to each.
+
+    fn job(&self) -> *mut J {
+        self.body.get().cast()
+    }
+
+    fn future(&self) -> *mut J::Future {
+        self.body.get().cast()
+    }
+
+    fn output(&self) -> *mut Output<J> {
+        self.body.get().cast()
     }
 
     fn scope_ptr(&self) -> *mut J::Scope {
@@ -278,12 +306,18 @@ impl<J: Job> Cell<J> {
         match this.header.status.start() {
             Start::First => {
                 // SAFETY: I2: the claim makes the job ours.
-                let take = || unsafe { ManuallyDrop::take(&mut (*this.body.get()).job) };
+                let take = || unsafe { this.job().read() };
                 // SAFETY: the body is the job, which `take` moves out.
-                unsafe { Self::settle_if_ready(cell, Self::begin(cell, take)) }
+                let polled = unsafe { Self::begin(cell, take) };
+                // SAFETY: we are the runner; a ready output left the body empty.
+                unsafe { Self::settle_if_ready(cell, polled) }
             }
-            // SAFETY: I2: started, not done: the future is in place and ours to poll.
-            Start::Again => unsafe { Self::settle_if_ready(cell, Self::poll_future(cell)) },
+            Start::Again => {
+                // SAFETY: I2: started, not done: the future is in place and ours to poll.
+                let polled = unsafe { Self::poll_future(cell) };
+                // SAFETY: we are the runner; a ready output left the body empty.
+                unsafe { Self::settle_if_ready(cell, polled) }
+            }
             // SAFETY: the output is in place.
             Start::Lingering => unsafe { Self::finish(cell, true) },
             // SAFETY: I2: the canceller has taken the body.
@@ -318,7 +352,7 @@ impl<J: Job> Cell<J> {
             catch(|| match make().begin(cell, &this.scope) {
                 Ok(future) => {
                     // SAFETY: the body is empty: `begin` has used the job up.
-                    unsafe { (*this.body.get()).future = ManuallyDrop::new(future) };
+                    unsafe { this.future().write(future) };
                     placed.set(true);
                     // SAFETY: the future is in place, pinned from here on: it is dropped there.
                     unsafe { this.poll_in_place(cell, &placed) }
@@ -346,18 +380,22 @@ impl<J: Job> Cell<J> {
     /// # Safety
     /// The caller is the runner and the future is in place.
     #[inline(always)]
-    unsafe fn poll_in_place(&self, cell: NonNull<Header>, placed: &std::cell::Cell<bool>) -> Poll<Output<J>> {
+    unsafe fn poll_in_place(
+        &self,
+        cell: NonNull<Header>,
+        placed: &std::cell::Cell<bool>,
+    ) -> Poll<Output<J>> {
         // The borrowed waker is not counted: it cannot outlive the poll.
         // SAFETY: the table's functions are made for cells, and the cell outlives the poll.
         let waker = ManuallyDrop::new(unsafe { Waker::from_raw(raw_waker(cell)) });
-        let slot = self.body.get();
+        let slot = self.future();
         // SAFETY: I2: the future is in place, and stays there until it is dropped.
-        let future = unsafe { Pin::new_unchecked(&mut *(*slot).future) };
+        let future = unsafe { pinned(slot) };
         let polled = future.poll(&mut Context::from_waker(&waker));
         polled.map(|value| {
             placed.set(false);
             // SAFETY: I2: dropped once, by the runner; `placed` says so to the guard.
-            unsafe { ManuallyDrop::drop(&mut (*slot).future) };
+            unsafe { slot.drop_in_place() };
             value.map_err(Failure::Handler)
         })
     }
@@ -386,9 +424,9 @@ impl<J: Job> Cell<J> {
     }
 
     fn drop_future(this: &Self) -> Result<(), Panic> {
-        let slot = this.body.get();
+        let slot = this.future();
         // SAFETY: I2: the future is in place and is dropped once, by the runner.
-        catch(|| unsafe { ManuallyDrop::drop(&mut (*slot).future) })
+        catch(|| unsafe { slot.drop_in_place() })
     }
 
     unsafe fn abort(cell: NonNull<Header>) -> Step {
@@ -396,7 +434,7 @@ impl<J: Job> Cell<J> {
         match this.header.status.start() {
             Start::First => {
                 // SAFETY: I2: the claim makes the job ours.
-                let job = unsafe { ManuallyDrop::take(&mut (*this.body.get()).job) };
+                let job = unsafe { this.job().read() };
                 this.scope.enter(cell, || drop_quietly(job));
             }
             Start::Again => {
@@ -422,7 +460,7 @@ impl<J: Job> Cell<J> {
     pub(crate) unsafe fn settle(cell: NonNull<Header>, output: Output<J>) -> Step {
         let this = Self::of(cell);
         // SAFETY: the body is empty and the runner's (status, I2).
-        unsafe { (*this.body.get()).output = ManuallyDrop::new(output) };
+        unsafe { this.output().write(output) };
         // SAFETY: the output is in place.
         unsafe { Self::finish(cell, false) }
     }
@@ -441,7 +479,7 @@ impl<J: Job> Cell<J> {
             return Step::Pending;
         }
         // SAFETY: the output is in place.
-        let outcome = Outcome::of(unsafe { &*(*this.body.get()).output });
+        let outcome = Outcome::of(unsafe { &*this.output() });
         this.scope.retire(outcome);
         // SAFETY: the output is in place, and this is the runner's last act.
         unsafe { leave(cell, true) };
@@ -465,7 +503,8 @@ impl<J: Job> Cell<J> {
         let this = Self::of(cell);
         if this.header.status.release() {
             // SAFETY: the status word says that the cell is ours alone.
-            drop(unsafe { this.scope_ptr().read() });
+            let scope = unsafe { this.scope_ptr().read() };
+            drop(scope);
             // SAFETY: as above; it came from this class.
             unsafe { pool::give(Self::CLASS, cell.cast()) };
         }
@@ -477,7 +516,7 @@ impl<J: Job> Cell<J> {
     /// The cell was made by [`Cell::with_job`] and never shared.
     pub(crate) unsafe fn into_job(cell: NonNull<Header>) -> J {
         // SAFETY: I2: not started, so the job is in place.
-        let job = unsafe { ManuallyDrop::take(&mut (*Self::of(cell).body.get()).job) };
+        let job = unsafe { Self::of(cell).job().read() };
         // SAFETY: the cell is private and its body empty.
         unsafe { free(cell) };
         job
@@ -485,7 +524,7 @@ impl<J: Job> Cell<J> {
 
     unsafe fn take_message(cell: NonNull<Header>, to: *mut u8) {
         // SAFETY: the canceller has claimed the job (I2).
-        let job = unsafe { ManuallyDrop::take(&mut (*Self::of(cell).body.get()).job) };
+        let job = unsafe { Self::of(cell).job().read() };
         let message = job.into_message();
         // SAFETY: the caller's place is an `Envelope<J::Message>`, as the completion's type says.
         unsafe { to.cast::<Envelope<J::Message>>().write(message) };
@@ -493,7 +532,7 @@ impl<J: Job> Cell<J> {
 
     unsafe fn drop_output(cell: NonNull<Header>) {
         // SAFETY: the caller owns the output, in place (status, I2).
-        let output = unsafe { ManuallyDrop::take(&mut (*Self::of(cell).body.get()).output) };
+        let output = unsafe { Self::of(cell).output().read() };
         drop_quietly(output);
     }
 }
@@ -510,7 +549,7 @@ pub(crate) unsafe fn leave(cell: NonNull<Header>, with_output: bool) {
         match header.status.finish() {
             Finish::TakeWaker => {
                 // SAFETY: status, I3: clearing `WAKER` made the field ours.
-                let taken = unsafe { (*header.waker.get()).assume_init_read() };
+                let taken = unsafe { header.waker.get().cast::<Waker>().read() };
                 if let Some(stale) = waker.replace(taken) {
                     drop_quietly(stale);
                 }
@@ -539,6 +578,15 @@ pub(crate) unsafe fn leave(cell: NonNull<Header>, with_output: bool) {
             }
         }
     }
+}
+
+/// # Safety
+/// What `slot` points at is initialised, stays where it is until it is dropped, and is the caller's.
+unsafe fn pinned<'a, F>(slot: *mut F) -> Pin<&'a mut F> {
+    // SAFETY: initialised, and the caller's alone.
+    let future = unsafe { &mut *slot };
+    // SAFETY: it is not moved until it is dropped.
+    unsafe { Pin::new_unchecked(future) }
 }
 
 /// Wakes a waker of the user; a panic in it ends here.
@@ -579,8 +627,10 @@ unsafe fn acquire(cell: NonNull<Header>) {
     let header = unsafe { cell.as_ref() };
     if header.status.add_waker() {
         let vtable = header.vtable();
+        // SAFETY: the cell is alive.
+        let home = unsafe { (vtable.home)(cell) };
         // SAFETY: no other holder: this thread polls the cell, so its home is alive.
-        unsafe { (vtable.hold)((vtable.home)(cell)) };
+        unsafe { (vtable.hold)(home) };
     }
 }
 
@@ -630,7 +680,9 @@ pub(crate) unsafe fn wake(cell: NonNull<Header>) {
     if !header.is_done() {
         let vtable = header.vtable();
         // SAFETY: as the caller says.
-        unsafe { (vtable.wake)(cell, (vtable.home)(cell)) };
+        let home = unsafe { (vtable.home)(cell) };
+        // SAFETY: as the caller says.
+        unsafe { (vtable.wake)(cell, home) };
     }
 }
 

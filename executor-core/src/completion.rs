@@ -28,7 +28,7 @@ use crate::worker;
 pub struct Completion<T, E = Infallible, M = ()> {
     /// None once the outcome was taken.
     cell: Option<NonNull<Header>>,
-    types: PhantomData<(fn() -> Result<T, E>, fn() -> M)>,
+    types: PhantomData<fn() -> (T, E, M)>,
 }
 
 // SAFETY: the output moves to the thread that polls, which `T: Send` and `E: Send` allow; the
@@ -42,7 +42,10 @@ impl<T, E, M> Completion<T, E, M> {
     /// # Safety
     /// The cell's job has these types, and its status says that this completion exists.
     pub(crate) unsafe fn new(cell: NonNull<Header>) -> Self {
-        Self { cell: Some(cell), types: PhantomData }
+        Self {
+            cell: Some(cell),
+            types: PhantomData,
+        }
     }
 
     fn header(&self) -> Option<&Header> {
@@ -62,7 +65,9 @@ impl<T, E, M> Completion<T, E, M> {
     /// Work that has started goes on; its handler sees the request in its context, and the
     /// completion comes back to be awaited or dropped.
     pub fn cancel(mut self) -> Result<Envelope<M>, Self> {
-        let Some(cell) = self.cell else { return Err(self) };
+        let Some(cell) = self.cell else {
+            return Err(self);
+        };
         // SAFETY: `JOIN` keeps the cell alive.
         let header = unsafe { cell.as_ref() };
         match header.status.cancel() {
@@ -97,7 +102,12 @@ impl<T, E, M> Completion<T, E, M> {
         let header = unsafe { cell.as_ref() };
         let offset = header.vtable().output_offset;
         // SAFETY: `DONE` gave the output to us (status, I2); it lies there, with this type.
-        let output = unsafe { cell.cast::<u8>().add(offset).cast::<Result<T, Failure<E>>>().read() };
+        let output = unsafe {
+            cell.as_ptr()
+                .wrapping_byte_add(offset)
+                .cast::<Result<T, Failure<E>>>()
+                .read()
+        };
         if header.status.release_join() {
             // SAFETY: the status word says that the cell is ours alone.
             unsafe { free(cell) };
@@ -107,7 +117,9 @@ impl<T, E, M> Completion<T, E, M> {
 
     #[inline]
     fn poll_cell(&mut self, context: &mut Context<'_>) -> Poll<Result<T, Failure<E>>> {
-        let cell = self.cell.expect("a completion is not polled after it was ready");
+        let cell = self
+            .cell
+            .expect("a completion is not polled after it was ready");
         // SAFETY: `JOIN` keeps the cell alive.
         let header = unsafe { cell.as_ref() };
         loop {
@@ -120,7 +132,7 @@ impl<T, E, M> Completion<T, E, M> {
                 }
                 Look::Registered => {
                     // SAFETY: while the waker is registered nobody writes the field (status, I3).
-                    let registered = unsafe { (*header.waker.get()).assume_init_ref() };
+                    let registered = unsafe { &*header.waker.get().cast::<Waker>() };
                     if registered.will_wake(context.waker()) {
                         return Poll::Pending;
                     }
@@ -129,12 +141,12 @@ impl<T, E, M> Completion<T, E, M> {
                 Look::Vacant => {
                     let waker = context.waker().clone();
                     // SAFETY: status, I3: the field is ours.
-                    unsafe { (*header.waker.get()).write(waker) };
+                    unsafe { header.waker.get().cast::<Waker>().write(waker) };
                     if header.status.set_waker() {
                         return Poll::Pending;
                     }
                     // SAFETY: it was not published, so it is still ours.
-                    drop_quietly(unsafe { (*header.waker.get()).assume_init_read() });
+                    drop_quietly(unsafe { header.waker.get().cast::<Waker>().read() });
                 }
             }
         }
@@ -149,7 +161,8 @@ impl<T, E, M> Completion<T, E, M> {
     /// On a worker of a core, which would wait for work that waits for it: await the completion
     /// there instead.
     pub fn wait(mut self) -> Result<T, Failure<E>> {
-        self.block(None).expect("without a deadline the outcome comes first")
+        self.block(None)
+            .expect("without a deadline the outcome comes first")
     }
 
     /// Blocks the thread until the outcome is there or `timeout` is over.
@@ -177,7 +190,7 @@ impl<T, E, M> Completion<T, E, M> {
 fn unregister(header: &Header) {
     if header.status.unset_waker() {
         // SAFETY: status, I3: clearing `WAKER` made the field ours.
-        let waker: Waker = unsafe { (*header.waker.get()).assume_init_read() };
+        let waker: Waker = unsafe { header.waker.get().cast::<Waker>().read() };
         drop_quietly(waker);
     }
 }
@@ -214,6 +227,8 @@ impl<T, E, M> Drop for Completion<T, E, M> {
 
 impl<T, E, M> fmt::Debug for Completion<T, E, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Completion").field("is_done", &self.is_done()).finish_non_exhaustive()
+        f.debug_struct("Completion")
+            .field("is_done", &self.is_done())
+            .finish_non_exhaustive()
     }
 }

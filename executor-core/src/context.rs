@@ -35,7 +35,10 @@ pub(crate) struct Mooring {
 
 impl Mooring {
     pub(crate) fn new(state: *mut ()) -> Self {
-        Self { state, flag: AtomicU8::new(GONE) }
+        Self {
+            state,
+            flag: AtomicU8::new(GONE),
+        }
     }
 
     /// Whether the context has left the handler's future and is still alive; if so its drop will
@@ -44,7 +47,8 @@ impl Mooring {
     pub(crate) fn is_straying(&self) -> bool {
         // ORDERING: Acquire pairs with the Release of the context's drop: what it did to the state
         // comes before the next message.
-        self.flag.load(Ordering::Acquire) != GONE && self.flag.swap(AWAITED, Ordering::AcqRel) != GONE
+        self.flag.load(Ordering::Acquire) != GONE
+            && self.flag.swap(AWAITED, Ordering::AcqRel) != GONE
     }
 }
 
@@ -118,9 +122,19 @@ impl<S: Send + 'static> PolicyContext<S> {
     /// `mooring` lies in `cell`, whose message is being started; `mooring.state` is null or points
     /// at the stream's `S`. It is called once for a message.
     #[inline(always)]
-    pub(crate) unsafe fn moored<M>(cell: NonNull<Header>, mooring: &Mooring, envelope: &Envelope<M>) -> Self {
+    pub(crate) unsafe fn moored<M>(
+        cell: NonNull<Header>,
+        mooring: &Mooring,
+        envelope: &Envelope<M>,
+    ) -> Self {
         mooring.flag.store(LIVE, Ordering::Relaxed);
-        Self::with_anchor(Some(Anchor { cell, mooring: NonNull::from(mooring) }), envelope)
+        Self::with_anchor(
+            Some(Anchor {
+                cell,
+                mooring: NonNull::from(mooring),
+            }),
+            envelope,
+        )
     }
 
     /// A context without a cell, for a structured execution.
@@ -153,7 +167,10 @@ impl<S: Send + 'static> PolicyContext<S> {
     /// executor does, for `S = ()`.
     #[must_use]
     pub fn state(&mut self) -> &mut S {
-        let anchor = self.anchor.as_ref().expect("only serial executors have state");
+        let anchor = self
+            .anchor
+            .as_ref()
+            .expect("only serial executors have state");
         // SAFETY: Mooring, I1.
         let state = unsafe { anchor.mooring.as_ref() }.state.cast::<S>();
         assert!(!state.is_null(), "only serial executors have state");
@@ -177,7 +194,6 @@ impl<S> PolicyContext<S> {
 
     /// An envelope for a message that this one causes: it inherits the correlation, and its
     /// causation is this message's id.
-    #[must_use]
     #[inline]
     pub fn envelope<M>(&self, payload: M) -> Envelope<M> {
         Envelope::child_of(self.lineage, payload)
@@ -213,7 +229,9 @@ impl<S> PolicyContext<S> {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         // SAFETY: Mooring, I1: the cell lives.
-        self.anchor.as_ref().is_some_and(|anchor| unsafe { anchor.cell.as_ref() }.status.is_cancel_requested())
+        self.anchor
+            .as_ref()
+            .is_some_and(|anchor| unsafe { anchor.cell.as_ref() }.status.is_cancel_requested())
     }
 
     /// Waits until cancellation is asked for.
@@ -221,7 +239,14 @@ impl<S> PolicyContext<S> {
     /// It is woken through the handler's own task, so poll it there (with `select!` or `join!`), not
     /// in a task of its own.
     pub async fn cancelled(&self) {
-        std::future::poll_fn(|_| if self.is_cancelled() { Poll::Ready(()) } else { Poll::Pending }).await;
+        std::future::poll_fn(|_| {
+            if self.is_cancelled() {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
     }
 
     /// A service that the executor was built with.
@@ -230,7 +255,11 @@ impl<S> PolicyContext<S> {
     /// [`MissingService`] names the type when there is none, or when the call is not made from
     /// inside the handler.
     pub fn service<T: Any + Send + Sync>(&self) -> Result<Arc<T>, MissingService> {
-        let Some(frame) = frame::current() else { return Err(MissingService { type_name: std::any::type_name::<T>() }) };
+        let Some(frame) = frame::current() else {
+            return Err(MissingService {
+                type_name: std::any::type_name::<T>(),
+            });
+        };
         // SAFETY: the executor outlives the polls of its handlers.
         unsafe { &*frame.environment }.services.get::<T>()
     }
@@ -248,13 +277,11 @@ impl<S> PolicyContext<S> {
     }
 
     /// The decisions so far.
-    #[must_use]
     pub fn trail(&self) -> &Trail {
         &self.trail
     }
 
     /// Gives the context back and keeps the decisions.
-    #[must_use]
     pub fn finish(mut self) -> Trail {
         std::mem::take(&mut self.trail)
     }

@@ -129,7 +129,10 @@ impl CoreShared {
     #[cold]
     fn executors_are_idle(&self) -> bool {
         let executors: Vec<_> = {
-            let executors = self.executors.lock().unwrap_or_else(PoisonError::into_inner);
+            let executors = self
+                .executors
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             executors.iter().filter_map(Weak::upgrade).collect()
         };
         executors.iter().all(|executor| executor.is_idle())
@@ -208,7 +211,10 @@ impl CoreShared {
     }
 
     pub(crate) fn adopt(&self, executor: Weak<dyn Lifecycle>) {
-        let mut executors = self.executors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut executors = self
+            .executors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         executors.retain(|known| known.strong_count() != 0);
         executors.push(executor);
     }
@@ -277,7 +283,8 @@ impl WorkerCore {
     {
         let cell = self.admit(Spawned(future), OnCore::new(self.shared()), true);
         // SAFETY: the job's types are `F::Output`, `Infallible` and `()`, and it was made joined.
-        cell.map(|cell| unsafe { Completion::new(cell) }).map_err(|job| refused(job.0))
+        cell.map(|cell| unsafe { Completion::new(cell) })
+            .map_err(|job| refused(job.0))
     }
 
     /// Runs `future` on the workers and drops its output.
@@ -306,7 +313,8 @@ impl WorkerCore {
     {
         let cell = self.admit(Call(call), Nowhere, true);
         // SAFETY: the job's types are `R`, `Infallible` and `()`, and it was made joined.
-        cell.map(|cell| unsafe { Completion::new(cell) }).map_err(|job| refused(job.0))
+        cell.map(|cell| unsafe { Completion::new(cell) })
+            .map_err(|job| refused(job.0))
     }
 
     /// Runs `call` on a worker and drops its result.
@@ -343,7 +351,9 @@ impl WorkerCore {
     pub async fn drain(&self, deadline: Duration) -> Report {
         let (promise, quiet) = promise();
         self.shared().watch(Watcher::Quiet(promise));
-        let in_time = within(&self.shared().alarm, deadline, quiet).await.is_some();
+        let in_time = within(&self.shared().alarm, deadline, quiet)
+            .await
+            .is_some();
         self.report(in_time)
     }
 
@@ -355,12 +365,18 @@ impl WorkerCore {
     pub async fn shutdown(&self, mode: Shutdown, deadline: Duration) -> Report {
         let until = std::time::Instant::now().checked_add(deadline);
         let executors: Vec<_> = {
-            let executors = self.shared().executors.lock().unwrap_or_else(PoisonError::into_inner);
+            let executors = self
+                .shared()
+                .executors
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             executors.iter().filter_map(Weak::upgrade).collect()
         };
         let mut report = Report::default();
         for executor in executors {
-            let left = until.map_or(deadline, |until| until.saturating_duration_since(std::time::Instant::now()));
+            let left = until.map_or(deadline, |until| {
+                until.saturating_duration_since(std::time::Instant::now())
+            });
             report.add(executor.close(mode, left).await);
         }
         self.shared().close(mode == Shutdown::Abort);
@@ -370,7 +386,9 @@ impl WorkerCore {
         }
         let (promise, empty) = promise();
         self.shared().watch(Watcher::Empty(promise));
-        let left = until.map_or(deadline, |until| until.saturating_duration_since(std::time::Instant::now()));
+        let left = until.map_or(deadline, |until| {
+            until.saturating_duration_since(std::time::Instant::now())
+        });
         if within(&self.shared().alarm, left, empty).await.is_none() {
             report.add(self.report(false));
         }
@@ -379,14 +397,21 @@ impl WorkerCore {
 
     fn report(&self, complete: bool) -> Report {
         let waiting = self.shared().waiting.len() as u64;
-        Report { still_running: if complete { 0 } else { waiting.max(1) }, ..Report::default() }
+        Report {
+            still_running: if complete { 0 } else { waiting.max(1) },
+            ..Report::default()
+        }
     }
 
     /// What the workers did so far.
     #[must_use]
     pub fn metrics(&self) -> CoreMetrics {
         let sum = |pick: fn(&Worker) -> &crate::sync::AtomicU64| {
-            self.shared().workers.iter().map(|worker| pick(worker).load(Ordering::Relaxed)).sum()
+            self.shared()
+                .workers
+                .iter()
+                .map(|worker| pick(worker).load(Ordering::Relaxed))
+                .sum()
         };
         CoreMetrics {
             workers: self.shared().workers.len(),
@@ -400,7 +425,10 @@ impl WorkerCore {
 }
 
 fn refused<F>(work: F) -> Rejected<F> {
-    Rejected { reason: RejectReason::Closed, work }
+    Rejected {
+        reason: RejectReason::Closed,
+        work,
+    }
 }
 
 /// What the workers of a core did.
@@ -433,8 +461,16 @@ impl fmt::Debug for WorkerCore {
 
 impl CoreBuilder {
     fn new(host: Host, workers: usize) -> Self {
-        let options = Options { name: "executor".into(), batch: MAX_BATCH, budget: DEFAULT_BUDGET };
-        Self { host, workers, options }
+        let options = Options {
+            name: "executor".into(),
+            batch: MAX_BATCH,
+            budget: DEFAULT_BUDGET,
+        };
+        Self {
+            host,
+            workers,
+            options,
+        }
     }
 
     /// The prefix of the threads' names; default `executor`.
@@ -482,7 +518,9 @@ impl CoreBuilder {
             Host::Threads { .. } => Alarm::new(),
         };
         let shared = Arc::new(CoreShared {
-            workers: (0..workers).map(|_| CachePadded::new(Worker::new())).collect(),
+            workers: (0..workers)
+                .map(|_| CachePadded::new(Worker::new()))
+                .collect(),
             sleepers: Sleepers::new(workers),
             waiting: Waiting::new(workers),
             phase: AtomicU8::new(OPEN),
@@ -493,7 +531,9 @@ impl CoreBuilder {
             alarm,
             options: self.options,
         });
-        let core = WorkerCore { handle: Arc::new(CoreHandle(Arc::clone(&shared))) };
+        let core = WorkerCore {
+            handle: Arc::new(CoreHandle(Arc::clone(&shared))),
+        };
         match self.host {
             Host::Threads { runtime } => host::start_threads(&shared, runtime.as_ref())?,
             Host::Tokio(handle) => host::start_tasks(&shared, &handle),
@@ -504,6 +544,9 @@ impl CoreBuilder {
 
 impl fmt::Debug for CoreBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CoreBuilder").field("workers", &self.workers).field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("CoreBuilder")
+            .field("workers", &self.workers)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }

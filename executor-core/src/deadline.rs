@@ -23,7 +23,8 @@ impl Deadline {
     /// Whether it has passed; the clock is read only if there is a deadline.
     #[inline]
     pub(crate) fn has_passed(self) -> bool {
-        self.instant().is_some_and(|instant| Instant::now() >= instant)
+        self.instant()
+            .is_some_and(|instant| Instant::now() >= instant)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::alarm;
 use crate::cell::{Cell, Header};
@@ -43,7 +43,9 @@ pub async fn within<F: Future>(core: &WorkerCore, limit: Duration, work: F) -> O
 /// Whether blocking this thread could keep the work that it waits for from running.
 #[must_use]
 pub fn must_not_block() -> bool {
-    worker::is_worker_thread() || frame::depth() != 0 || tokio::runtime::Handle::try_current().is_ok()
+    worker::is_worker_thread()
+        || frame::depth() != 0
+        || tokio::runtime::Handle::try_current().is_ok()
 }
 
 /// Whether this thread is polling a handler.
@@ -52,14 +54,24 @@ pub fn in_handler() -> bool {
     frame::depth() != 0
 }
 
-/// Blocks on a completion; `None` when the time is over.
-pub fn block_on<F: Future + Unpin>(deadline: Option<Instant>, mut work: F) -> Option<F::Output> {
-    wait::block_on(deadline, |context| std::pin::Pin::new(&mut work).poll(context))
+/// Blocks on a future that does not need a runtime.
+pub fn block_on<F: Future + Unpin>(mut work: F) -> F::Output {
+    loop {
+        if let Some(output) =
+            wait::block_on(None, |context| std::pin::Pin::new(&mut work).poll(context))
+        {
+            return output;
+        }
+    }
 }
 
 /// Runs `poll` as the handler of an executor on this thread.
 #[inline]
-pub fn run_as_handler<R>(environment: &crate::Environment, generation: u32, poll: impl FnOnce() -> R) -> R {
+pub fn run_as_handler<R>(
+    environment: &crate::Environment,
+    generation: u32,
+    poll: impl FnOnce() -> R,
+) -> R {
     frame::enter(environment, std::ptr::null(), None, generation, poll)
 }
 

@@ -11,7 +11,10 @@ pub struct Environment {
     pub services: Services,
 }
 
-static NONE: Environment = Environment { name: String::new(), services: Services::new() };
+static NONE: Environment = Environment {
+    name: String::new(),
+    services: Services::new(),
+};
 
 impl Environment {
     /// The environment of work that belongs to no executor.

@@ -59,7 +59,9 @@ pub struct Rejected<W> {
 
 impl<W> fmt::Debug for Rejected<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rejected").field("reason", &self.reason).finish_non_exhaustive()
+        f.debug_struct("Rejected")
+            .field("reason", &self.reason)
+            .finish_non_exhaustive()
     }
 }
 
@@ -99,13 +101,19 @@ impl Panic {
 
 impl fmt::Debug for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Panic").field(&self.message().unwrap_or("a payload that is no text")).finish()
+        f.debug_tuple("Panic")
+            .field(&self.message().unwrap_or("a payload that is no text"))
+            .finish()
     }
 }
 
 impl fmt::Display for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the handler panicked: {}", self.message().unwrap_or("a payload that is no text"))
+        write!(
+            f,
+            "the handler panicked: {}",
+            self.message().unwrap_or("a payload that is no text")
+        )
     }
 }
 
@@ -219,6 +227,11 @@ pub fn check_range(
     if (least..=most).contains(&value) {
         Ok(value)
     } else {
-        Err(BuildError::OutOfRange { option, value, least, most })
+        Err(BuildError::OutOfRange {
+            option,
+            value,
+            least,
+            most,
+        })
     }
 }

@@ -58,7 +58,14 @@ pub(crate) fn enter<R>(
     poll: impl FnOnce() -> R,
 ) -> R {
     let parent = CURRENT.get();
-    let frame = Frame { parent, environment, cell, stream, generation, depth: depth() + 1 };
+    let frame = Frame {
+        parent,
+        environment,
+        cell,
+        stream,
+        generation,
+        depth: depth() + 1,
+    };
     CURRENT.set(&raw const frame);
     let _restore = Restore(parent);
     poll()
@@ -157,5 +164,11 @@ fn find(innermost: &Frame, stream: StreamName) -> Option<CallChain> {
 
 fn named(chain: &[StreamName]) -> CallChain {
     // SAFETY: every stream on the chain has an unfinished message and is therefore alive.
-    CallChain(chain.iter().rev().map(|name| unsafe { (name.label)(name.id) }).collect())
+    CallChain(
+        chain
+            .iter()
+            .rev()
+            .map(|name| unsafe { (name.label)(name.id) })
+            .collect(),
+    )
 }

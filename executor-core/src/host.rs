@@ -18,7 +18,10 @@ const PATIENCE: u32 = 1_000;
 const BATCHES_PER_POLL: usize = 4;
 
 /// Starts one thread for each worker.
-pub(crate) fn start_threads(core: &Arc<CoreShared>, runtime: Option<&Handle>) -> Result<(), BuildError> {
+pub(crate) fn start_threads(
+    core: &Arc<CoreShared>,
+    runtime: Option<&Handle>,
+) -> Result<(), BuildError> {
     for index in 0..core.workers.len() {
         let (shared, runtime) = (Arc::clone(core), runtime.cloned());
         let name = format!("{}-{index}", core.options.name);
@@ -32,7 +35,10 @@ pub(crate) fn start_threads(core: &Arc<CoreShared>, runtime: Option<&Handle>) ->
             for _ in index..core.workers.len() {
                 core.note_exit();
             }
-            return Err(BuildError::Thread { index, error: error.to_string() });
+            return Err(BuildError::Thread {
+                index,
+                error: error.to_string(),
+            });
         }
     }
     Ok(())
@@ -43,7 +49,11 @@ fn run_thread(core: &CoreShared, index: usize) {
     let parker = &core.workers[index].parker;
     parker.settle_thread();
     // With one processor, whoever has the work cannot run while this thread spins.
-    let patience = if thread::available_parallelism().is_ok_and(|n| n.get() > 1) { PATIENCE } else { 0 };
+    let patience = if thread::available_parallelism().is_ok_and(|n| n.get() > 1) {
+        PATIENCE
+    } else {
+        0
+    };
     let mut runner = Runner::new(core, index);
     loop {
         while runner.run_batch() {}
@@ -70,7 +80,13 @@ fn run_thread(core: &CoreShared, index: usize) {
 /// Spawns one task for each worker.
 pub(crate) fn start_tasks(core: &Arc<CoreShared>, handle: &Handle) {
     for index in 0..core.workers.len() {
-        let mut worker = WorkerTask { core: Arc::clone(core), index, searching: false, asleep: false, done: false };
+        let mut worker = WorkerTask {
+            core: Arc::clone(core),
+            index,
+            searching: false,
+            asleep: false,
+            done: false,
+        };
         handle.spawn(poll_fn(move |context| worker.poll(context)));
     }
 }

@@ -15,9 +15,15 @@ use crate::error::Failure;
 ///
 /// # Cancel safety
 /// Dropping it detaches what is not finished.
-pub fn join_all<T, E, M>(completions: impl IntoIterator<Item = Completion<T, E, M>>) -> JoinAll<T, E, M> {
+pub fn join_all<T, E, M>(
+    completions: impl IntoIterator<Item = Completion<T, E, M>>,
+) -> JoinAll<T, E, M> {
     let pending: Vec<_> = completions.into_iter().collect();
-    JoinAll { outcomes: Vec::with_capacity(pending.len()), pending: pending.into_iter(), next: None }
+    JoinAll {
+        outcomes: Vec::with_capacity(pending.len()),
+        pending: pending.into_iter(),
+        next: None,
+    }
 }
 
 /// The future of [`join_all`].
@@ -52,6 +58,8 @@ impl<T, E, M> Future for JoinAll<T, E, M> {
 
 impl<T, E, M> std::fmt::Debug for JoinAll<T, E, M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("JoinAll").field("finished", &self.outcomes.len()).finish_non_exhaustive()
+        f.debug_struct("JoinAll")
+            .field("finished", &self.outcomes.len())
+            .finish_non_exhaustive()
     }
 }

@@ -57,7 +57,9 @@ pub(crate) struct Lane {
 
 impl Lane {
     pub(crate) fn new() -> Self {
-        Self { word: AtomicUsize::new(0) }
+        Self {
+            word: AtomicUsize::new(0),
+        }
     }
 
     /// Pushes `link`; `admitted` work goes in even when the lane is closed.
@@ -72,16 +74,16 @@ impl Lane {
                 return Pushed::Closed;
             }
             // SAFETY: the caller owns the link until the exchange below publishes it.
-            unsafe { link.as_ref() }.next.set(ptr::with_exposed_provenance_mut(word & !CLOSED));
+            unsafe { link.as_ref() }
+                .next
+                .set(ptr::with_exposed_provenance_mut(word & !CLOSED));
             let pushed = link.as_ptr().expose_provenance() | (word & CLOSED);
             // ORDERING: Release publishes the link's contents to `take`; SeqCst so that the push
             // comes before the look at the sleepers that follows it (see `sleep`).
-            match self.word.compare_exchange_weak(
-                word,
-                pushed,
-                Ordering::SeqCst,
-                Ordering::Relaxed,
-            ) {
+            match self
+                .word
+                .compare_exchange_weak(word, pushed, Ordering::SeqCst, Ordering::Relaxed)
+            {
                 Ok(_) if word & !CLOSED == 0 => return Pushed::Edge,
                 Ok(_) => return Pushed::Behind,
                 Err(seen) => word = seen,
@@ -119,7 +121,9 @@ pub(crate) struct List {
 
 impl List {
     pub(crate) const fn new() -> Self {
-        Self { head: ptr::null_mut() }
+        Self {
+            head: ptr::null_mut(),
+        }
     }
 
     /// Turns a taken list round, so that the oldest comes first.

@@ -51,7 +51,8 @@ pub use join::{JoinAll, join_all};
 pub use lifecycle::{Report, Shutdown};
 pub use metrics::Totals;
 pub use pool::{
-    BLOCK_ALIGN, BLOCK_SIZES, CHUNK_CELLS, MAGAZINE_CELLS, PoolMetrics, RETAINED_BYTES, pool_metrics,
+    BLOCK_ALIGN, BLOCK_SIZES, CHUNK_CELLS, MAGAZINE_CELLS, PoolMetrics, RETAINED_BYTES,
+    pool_metrics,
 };
 pub use services::{MissingService, Services};
 pub use strand::INLINE_DEPTH;

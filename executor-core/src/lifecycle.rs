@@ -74,7 +74,11 @@ impl Report {
 /// What a core needs of its executors to shut them down.
 pub trait Lifecycle: Send + Sync {
     /// Shuts the executor down.
-    fn close(&self, mode: Shutdown, deadline: Duration) -> Pin<Box<dyn Future<Output = Report> + Send + '_>>;
+    fn close(
+        &self,
+        mode: Shutdown,
+        deadline: Duration,
+    ) -> Pin<Box<dyn Future<Output = Report> + Send + '_>>;
     /// Whether nothing of it runs, waits or is queued.
     fn is_idle(&self) -> bool;
 }

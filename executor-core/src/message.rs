@@ -25,7 +25,11 @@ pub(crate) struct Message<M, H, S, P> {
 
 impl<M, H, S, P> Message<M, H, S, P> {
     pub(crate) fn new(envelope: Envelope<M>, handler: H) -> Self {
-        Self { envelope, handler, types: PhantomData }
+        Self {
+            envelope,
+            handler,
+            types: PhantomData,
+        }
     }
 }
 

@@ -79,7 +79,9 @@ pub(crate) enum Event {
 impl Counters {
     pub(crate) fn new() -> Self {
         let shard = || CachePadded::new(std::array::from_fn(|_| AtomicU64::new(0)));
-        Self { shards: (0..SHARDS).map(|_| shard()).collect() }
+        Self {
+            shards: (0..SHARDS).map(|_| shard()).collect(),
+        }
     }
 
     pub(crate) fn count(&self, outcome: Outcome) {
@@ -100,7 +102,12 @@ impl Counters {
     }
 
     pub(crate) fn totals(&self) -> Totals {
-        let sum = |kind: usize| self.shards.iter().map(|shard| shard[kind].load(Ordering::Relaxed)).sum();
+        let sum = |kind: usize| {
+            self.shards
+                .iter()
+                .map(|shard| shard[kind].load(Ordering::Relaxed))
+                .sum()
+        };
         Totals {
             handled: sum(Outcome::Value as usize),
             failed: sum(Outcome::Failed as usize),

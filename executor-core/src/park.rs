@@ -27,12 +27,16 @@ pub(crate) struct Parker {
 
 impl Parker {
     pub(crate) fn new() -> Self {
-        Self { flag: AtomicU8::new(ASLEEP), sleeper: Mutex::new(Sleeper::Nobody) }
+        Self {
+            flag: AtomicU8::new(ASLEEP),
+            sleeper: Mutex::new(Sleeper::Nobody),
+        }
     }
 
     /// Names the calling thread as the one that sleeps here.
     pub(crate) fn settle_thread(&self) {
-        *self.sleeper.lock().unwrap_or_else(PoisonError::into_inner) = Sleeper::Thread(thread::current());
+        *self.sleeper.lock().unwrap_or_else(PoisonError::into_inner) =
+            Sleeper::Thread(thread::current());
     }
 
     /// Sleeps until [`Parker::wake`]; a wake that came before counts.
@@ -55,7 +59,11 @@ impl Parker {
         }
         drop(sleeper);
         // A wake between the swap and the registration left the flag set.
-        if self.flag.swap(ASLEEP, Ordering::Acquire) == WOKEN { Poll::Ready(()) } else { Poll::Pending }
+        if self.flag.swap(ASLEEP, Ordering::Acquire) == WOKEN {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 
     /// Wakes the worker, or keeps it from falling asleep.

@@ -30,7 +30,11 @@ pub const CHUNK_CELLS: usize = 4_096;
 /// Cells in a magazine; a thread keeps at most two for each size class.
 pub const MAGAZINE_CELLS: usize = if cfg!(executor_tiny) { 2 } else { 64 };
 /// Bytes that the depot of one size class retains after a burst.
-pub const RETAINED_BYTES: usize = if cfg!(executor_tiny) { 1 << 12 } else { 16 << 20 };
+pub const RETAINED_BYTES: usize = if cfg!(executor_tiny) {
+    1 << 12
+} else {
+    16 << 20
+};
 /// The block sizes, in bytes; what does not fit the largest gets an allocation of its own.
 pub const BLOCK_SIZES: [usize; CLASSES] = [64, 128, 256, 512, 1_024];
 /// The strictest alignment of a pooled block, in bytes.
@@ -53,13 +57,21 @@ impl Class {
         let mut class = 0;
         while class < CLASSES {
             let size = BLOCK_SIZES[class];
-            let align = if size < BLOCK_ALIGN { size } else { BLOCK_ALIGN };
+            let align = if size < BLOCK_ALIGN {
+                size
+            } else {
+                BLOCK_ALIGN
+            };
             if layout.size() <= size && layout.align() <= align {
                 return Self::Pooled(class);
             }
             class += 1;
         }
-        let align = if layout.align() < 64 { 64 } else { layout.align() };
+        let align = if layout.align() < 64 {
+            64
+        } else {
+            layout.align()
+        };
         match Layout::from_size_align(layout.size(), align) {
             Ok(layout) => Self::Oversized(layout),
             Err(_) => panic!("a cell larger than isize::MAX bytes"),
@@ -82,8 +94,10 @@ pub struct PoolMetrics {
 /// Reads the pools' figures; they are exact when nothing is running.
 #[must_use]
 pub fn pool_metrics() -> PoolMetrics {
-    let mut metrics =
-        PoolMetrics { oversized: OVERSIZED.load(Ordering::Relaxed), ..PoolMetrics::default() };
+    let mut metrics = PoolMetrics {
+        oversized: OVERSIZED.load(Ordering::Relaxed),
+        ..PoolMetrics::default()
+    };
     for (class, pool) in POOLS.iter().enumerate() {
         metrics.chunk_bytes += pool.chunk_bytes.load(Ordering::Relaxed);
         let magazines = pool.depot.get().map_or(0, ArrayQueue::len);
@@ -110,7 +124,10 @@ struct Magazine {
 unsafe impl Send for Magazine {}
 
 impl Magazine {
-    const EMPTY: Self = Self { head: ptr::null_mut(), len: 0 };
+    const EMPTY: Self = Self {
+        head: ptr::null_mut(),
+        len: 0,
+    };
 
     #[inline]
     fn pop(&mut self) -> Option<NonNull<u8>> {
@@ -179,7 +196,11 @@ impl Pool {
             return;
         }
         let whole = magazine.len == MAGAZINE_CELLS;
-        let left = if whole { self.depot(class).push(magazine).err() } else { Some(magazine) };
+        let left = if whole {
+            self.depot(class).push(magazine).err()
+        } else {
+            Some(magazine)
+        };
         if let Some(mut magazine) = left {
             self.chunks().put(self, class, &mut magazine);
         }
@@ -206,7 +227,10 @@ unsafe impl Send for Chunk {}
 
 impl Chunks {
     const fn new() -> Self {
-        Self { by_address: BTreeMap::new(), available: Vec::new() }
+        Self {
+            by_address: BTreeMap::new(),
+            available: Vec::new(),
+        }
     }
 
     fn layout(class: usize) -> Layout {
@@ -245,8 +269,14 @@ impl Chunks {
     fn grow(&mut self, pool: &Pool, class: usize) {
         let layout = Self::layout(class);
         // SAFETY: the size is not zero.
-        let Some(base) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
-        let chunk = Chunk { base, free: Magazine::EMPTY, fresh: 0 };
+        let Some(base) = NonNull::new(unsafe { alloc(layout) }) else {
+            handle_alloc_error(layout)
+        };
+        let chunk = Chunk {
+            base,
+            free: Magazine::EMPTY,
+            fresh: 0,
+        };
         self.by_address.insert(base.as_ptr().addr(), chunk);
         self.available.push(base.as_ptr().addr());
         pool.chunk_bytes.fetch_add(layout.size(), Ordering::Relaxed);
@@ -257,7 +287,10 @@ impl Chunks {
         let layout = Self::layout(class);
         while let Some(block) = magazine.pop() {
             let base = block.as_ptr().addr() & !(layout.size() - 1);
-            let chunk = self.by_address.get_mut(&base).expect("a block's chunk lives (I4)");
+            let chunk = self
+                .by_address
+                .get_mut(&base)
+                .expect("a block's chunk lives (I4)");
             if chunk.free.len == 0 && chunk.fresh == CHUNK_CELLS {
                 self.available.push(base);
             }
@@ -275,7 +308,8 @@ impl Chunks {
         if self.available.len() > 2 * self.by_address.len() + 16 {
             self.available.sort_unstable();
             self.available.dedup();
-            self.available.retain(|base| self.by_address.contains_key(base));
+            self.available
+                .retain(|base| self.by_address.contains_key(base));
         }
     }
 }
@@ -365,7 +399,9 @@ pub(crate) unsafe fn give(class: Class, block: NonNull<u8>) {
 /// Whether [`settle`] has something to do.
 #[inline]
 pub(crate) fn is_unsettled() -> bool {
-    POOLS.iter().any(|pool| pool.settled.load(Ordering::Relaxed) != 0)
+    POOLS
+        .iter()
+        .any(|pool| pool.settled.load(Ordering::Relaxed) != 0)
 }
 
 /// Moves the depots' blocks back into chunks that have free blocks already, and so lets the
@@ -427,7 +463,9 @@ mod tests {
     #[test]
     fn live_blocks_are_distinct_and_their_memory_returns_after_a_burst() {
         let class = Class::of(Layout::new::<[u64; 128]>());
-        let blocks: Vec<_> = (0..3 * RETAINED_BYTES / 1_024 + 5 * CHUNK_CELLS).map(|_| take(class)).collect();
+        let blocks: Vec<_> = (0..3 * RETAINED_BYTES / 1_024 + 5 * CHUNK_CELLS)
+            .map(|_| take(class))
+            .collect();
         let distinct: std::collections::HashSet<_> = blocks.iter().collect();
         assert_eq!(distinct.len(), blocks.len());
         let peak = pool_metrics().chunk_bytes;
@@ -437,12 +475,18 @@ mod tests {
         }
         settle();
         let left = POOLS[4].chunk_bytes.load(Ordering::Relaxed);
-        assert!(left <= RETAINED_BYTES && left < peak, "{left} of {peak} bytes retained");
+        assert!(
+            left <= RETAINED_BYTES && left < peak,
+            "{left} of {peak} bytes retained"
+        );
     }
 
     #[test]
     fn what_fits_no_class_is_oversized() {
-        assert!(matches!(Class::of(Layout::new::<[u8; 1_025]>()), Class::Oversized(_)));
+        assert!(matches!(
+            Class::of(Layout::new::<[u8; 1_025]>()),
+            Class::Oversized(_)
+        ));
         let layout = Layout::from_size_align(64, 256).expect("legal");
         assert!(matches!(Class::of(layout), Class::Oversized(_)));
         assert_eq!(Class::of(Layout::new::<[u8; 65]>()), Class::Pooled(1));

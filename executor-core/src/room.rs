@@ -81,7 +81,9 @@ impl Bounds {
     #[inline]
     pub(crate) fn try_enter(&self, room: &Room) -> Result<(), RejectReason> {
         if self.waiting.load(Ordering::SeqCst) != 0 && self.lock().contains_key(&key(room)) {
-            return Err(RejectReason::Full { limit: self.per_stream });
+            return Err(RejectReason::Full {
+                limit: self.per_stream,
+            });
         }
         self.take(room)
     }
@@ -89,7 +91,9 @@ impl Bounds {
     #[inline]
     fn take(&self, room: &Room) -> Result<(), RejectReason> {
         if !take_below(&room.0, self.per_stream) {
-            return Err(RejectReason::Full { limit: self.per_stream });
+            return Err(RejectReason::Full {
+                limit: self.per_stream,
+            });
         }
         if let Some((limit, queued)) = &self.total
             && !take_below(queued, *limit)
@@ -120,9 +124,13 @@ impl Bounds {
         loop {
             let mut waiters = self.lock();
             let granted = self.next_granted(&mut waiters, key(room)).or_else(|| {
-                let keys: Vec<_> =
-                    if self.total.is_some() { waiters.keys().copied().collect() } else { Vec::new() };
-                keys.into_iter().find_map(|key| self.next_granted(&mut waiters, key))
+                let keys: Vec<_> = if self.total.is_some() {
+                    waiters.keys().copied().collect()
+                } else {
+                    Vec::new()
+                };
+                keys.into_iter()
+                    .find_map(|key| self.next_granted(&mut waiters, key))
             });
             drop(waiters);
             match granted {
@@ -159,13 +167,17 @@ impl Bounds {
     /// Waits in line for a place in the strand's queue.
     pub(crate) fn wait<O: StreamOwner>(&self, strand: &Arc<Strand<O>>) -> Completion<Slot<O>> {
         let (promise, completion) = promise();
-        let waiter = Box::new(StrandWaiter { strand: Arc::clone(strand), promise });
+        let waiter = Box::new(StrandWaiter {
+            strand: Arc::clone(strand),
+            promise,
+        });
         let mut waiters = self.lock();
         let queue = waiters.entry(key(strand.room())).or_default();
         // Those who gave up at the end of the line leave with the next who comes.
         let before = queue.len();
         queue.retain(|waiter| waiter.is_awaited());
-        self.waiting.fetch_sub(before - queue.len(), Ordering::SeqCst);
+        self.waiting
+            .fetch_sub(before - queue.len(), Ordering::SeqCst);
         queue.push_back(waiter);
         // ORDERING: SeqCst, before the last look for room in `serve` (see the module).
         self.waiting.fetch_add(1, Ordering::SeqCst);

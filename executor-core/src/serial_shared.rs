@@ -94,7 +94,8 @@ impl SerialShared {
 
     /// Refuses new streams and, once the caller has closed every stream, new messages.
     pub fn close(&self, abort: bool) {
-        self.phase.fetch_max(if abort { ABORTING } else { CLOSED }, Ordering::SeqCst);
+        self.phase
+            .fetch_max(if abort { ABORTING } else { CLOSED }, Ordering::SeqCst);
     }
 
     /// Turns away who waits for room; after [`SerialShared::close`] and closing every stream.
@@ -128,6 +129,8 @@ impl SerialShared {
 
 impl std::fmt::Debug for SerialShared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SerialShared").field("name", &self.environment.name).finish_non_exhaustive()
+        f.debug_struct("SerialShared")
+            .field("name", &self.environment.name)
+            .finish_non_exhaustive()
     }
 }

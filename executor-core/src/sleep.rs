@@ -33,14 +33,21 @@ pub(crate) struct Sleepers {
 
 impl Sleepers {
     pub(crate) fn new(workers: usize) -> Self {
-        Self { word: AtomicU64::new(0), sleeping: Mutex::new(Vec::with_capacity(workers)) }
+        Self {
+            word: AtomicU64::new(0),
+            sleeping: Mutex::new(Vec::with_capacity(workers)),
+        }
     }
 
     /// The worker to wake for new work, if one should be; it then counts as searching.
     #[inline]
     pub(crate) fn wake_one(&self) -> Option<usize> {
         model_fence();
-        if Self::should_wake(self.word.load(Ordering::SeqCst)) { self.pick() } else { None }
+        if Self::should_wake(self.word.load(Ordering::SeqCst)) {
+            self.pick()
+        } else {
+            None
+        }
     }
 
     fn should_wake(word: u64) -> bool {
@@ -62,7 +69,8 @@ impl Sleepers {
     pub(crate) fn wake_all(&self) -> Vec<usize> {
         let mut sleeping = self.lock();
         let woken = std::mem::take(&mut *sleeping);
-        self.word.fetch_add((SEARCHER - SLEEPER) * woken.len() as u64, Ordering::SeqCst);
+        self.word
+            .fetch_add((SEARCHER - SLEEPER) * woken.len() as u64, Ordering::SeqCst);
         woken
     }
 
@@ -96,7 +104,8 @@ impl Sleepers {
         let mut sleeping = self.lock();
         sleeping.push(worker);
         let leaving = if searching { SEARCHER } else { 0 };
-        self.word.fetch_add(SLEEPER.wrapping_sub(leaving), Ordering::SeqCst);
+        self.word
+            .fetch_add(SLEEPER.wrapping_sub(leaving), Ordering::SeqCst);
         drop(sleeping);
         model_fence();
     }
@@ -105,7 +114,9 @@ impl Sleepers {
     /// counts as searching.
     pub(crate) fn get_up(&self, worker: usize) -> bool {
         let mut sleeping = self.lock();
-        let Some(at) = sleeping.iter().position(|&asleep| asleep == worker) else { return false };
+        let Some(at) = sleeping.iter().position(|&asleep| asleep == worker) else {
+            return false;
+        };
         sleeping.swap_remove(at);
         self.word.fetch_add(SEARCHER - SLEEPER, Ordering::SeqCst);
         true

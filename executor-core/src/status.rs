@@ -126,10 +126,11 @@ impl Status {
         let word = if word & STARTED == 0 {
             self.0.fetch_or(STARTED | RUNNING, Ordering::AcqRel)
         } else {
-            self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-                Some((word & !NOTIFIED) | RUNNING)
-            })
-            .unwrap_or(word)
+            self.0
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+                    Some((word & !NOTIFIED) | RUNNING)
+                })
+                .unwrap_or(word)
         };
         if word & STARTED == 0 {
             Start::First
@@ -177,10 +178,16 @@ impl Status {
             } else if word & WAKER != 0 {
                 ((word & !WAKER) | TAKING, Finish::TakeWaker)
             } else {
-                ((word & !(RUNNING | TAKING | NOTIFIED)) | DONE, Finish::Handed)
+                (
+                    (word & !(RUNNING | TAKING | NOTIFIED)) | DONE,
+                    Finish::Handed,
+                )
             };
             // ORDERING: Release publishes the output; Acquire takes the waker's contents over.
-            match self.0.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
+            match self
+                .0
+                .compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => return answer,
                 Err(seen) => word = seen,
             }
@@ -335,7 +342,10 @@ impl Status {
             } else {
                 (word | CANCEL | HELD, Cancel::Running)
             };
-            match self.0.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
+            match self
+                .0
+                .compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => return answer,
                 Err(seen) => word = seen,
             }

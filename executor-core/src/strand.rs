@@ -153,7 +153,10 @@ impl<O: StreamOwner> Strand<O> {
         let vtable = ptr::from_ref(Self::VTABLE).cast::<LinkVTable>();
         let strand = Self {
             head: Head {
-                link: Link { next: StdCell::new(ptr::null_mut()), vtable },
+                link: Link {
+                    next: StdCell::new(ptr::null_mut()),
+                    vtable,
+                },
                 word: StrandWord::new(),
                 taken: StdCell::new(ptr::null_mut()),
                 current: StdCell::new(ptr::null_mut()),
@@ -208,7 +211,10 @@ impl<O: StreamOwner> Strand<O> {
     pub fn after_queued<C: FnOnce() + Send + 'static>(self: &Arc<Self>, call: C) -> bool {
         let scope = StrandScope::new(self.head_ptr(), ptr::null_mut(), 0, None);
         let cell = Cell::<Control<C>>::with_job(Control(call), scope, false);
-        let pushed = self.head.word.push_if_busy(expose(cell), |next| set_next(cell, next));
+        let pushed = self
+            .head
+            .word
+            .push_if_busy(expose(cell), |next| set_next(cell, next));
         if !pushed {
             // SAFETY: it was not pushed, so nobody else has it.
             drop(unsafe { Cell::<Control<C>>::into_job(cell) });
@@ -250,6 +256,9 @@ impl<O: StreamOwner> Strand<O> {
     // ---- execute ----------------------------------------------------------------------------
 
     /// Admits a message for a caller that waits, and runs it here if the stream is idle.
+    ///
+    /// # Panics
+    /// When `message` was taken before.
     #[inline]
     pub fn start<M, H, F, T, E>(
         self: &Arc<Self>,
@@ -408,13 +417,18 @@ impl<O: StreamOwner> Strand<O> {
         let mut refused = None;
         for envelope in rest.by_ref() {
             if let Err(reason) = shared.room().try_enter(&self.head.room) {
-                let reason = if self.head.word.is_closed() { RejectReason::Closed } else { reason };
+                let reason = if self.head.word.is_closed() {
+                    RejectReason::Closed
+                } else {
+                    reason
+                };
                 refused = Some((reason, envelope));
                 break;
             }
             let place = Slot::new(Arc::clone(self));
             let job = Message::new(envelope, handler.clone());
-            let scope = StrandScope::new(self.head_ptr(), self.state_ptr(), self.generation(), None);
+            let scope =
+                StrandScope::new(self.head_ptr(), self.state_ptr(), self.generation(), None);
             chain.prepend(Cell::with_job(job, scope, true));
             let _used = place.into_strand();
         }
@@ -427,7 +441,10 @@ impl<O: StreamOwner> Strand<O> {
             Err(envelopes) => {
                 let late = refused.map(|refused| refused.work).unwrap_or_default();
                 let work = envelopes.into_iter().chain(late).collect();
-                refused = Some(Rejected { reason: RejectReason::Closed, work });
+                refused = Some(Rejected {
+                    reason: RejectReason::Closed,
+                    work,
+                });
                 Vec::new()
             }
         };
@@ -449,10 +466,15 @@ impl<O: StreamOwner> Strand<O> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let (Some(newest), Some(&oldest)) = (chain.cells.last().copied(), chain.cells.first()) else {
+        let (Some(newest), Some(&oldest)) = (chain.cells.last().copied(), chain.cells.first())
+        else {
             return Ok(Vec::new());
         };
-        match self.head.word.push(expose(newest), |next| set_next(oldest, next)) {
+        match self
+            .head
+            .word
+            .push(expose(newest), |next| set_next(oldest, next))
+        {
             Push::Scheduled => self.schedule(),
             Push::Queued => {}
             Push::Closed => {
@@ -462,21 +484,28 @@ impl<O: StreamOwner> Strand<O> {
                     .map(|cell| {
                         self.leave_room();
                         // SAFETY: it was not pushed, so nobody else has it.
-                        unsafe { Cell::<Message<M, H, O::State, StrandScope>>::into_job(cell) }.envelope
+                        unsafe { Cell::<Message<M, H, O::State, StrandScope>>::into_job(cell) }
+                            .envelope
                     })
                     .collect());
             }
         }
         let cells = std::mem::take(&mut chain.cells);
         // SAFETY: the jobs' types are these, and they were made joined.
-        Ok(cells.into_iter().map(|cell| unsafe { Completion::new(cell) }).collect())
+        Ok(cells
+            .into_iter()
+            .map(|cell| unsafe { Completion::new(cell) })
+            .collect())
     }
 
     /// Counts a refusal.
     #[cold]
     pub fn refuse<M>(&self, reason: RejectReason, envelope: Envelope<M>) -> Rejected<Envelope<M>> {
         self.owner.shared().counters().note(Event::Refused);
-        Rejected { reason, work: envelope }
+        Rejected {
+            reason,
+            work: envelope,
+        }
     }
 
     /// Pushes a message that has room.
@@ -494,11 +523,19 @@ impl<O: StreamOwner> Strand<O> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let caller = if awaited && frame::depth() != 0 { frame::caller() } else { None };
+        let caller = if awaited && frame::depth() != 0 {
+            frame::caller()
+        } else {
+            None
+        };
         let scope = StrandScope::new(self.head_ptr(), self.state_ptr(), self.generation(), caller);
         let job = Message::<M, H, O::State, StrandScope>::new(envelope, handler);
         let cell = Cell::with_job(job, scope, true);
-        match self.head.word.push(expose(cell), |next| set_next(cell, next)) {
+        match self
+            .head
+            .word
+            .push(expose(cell), |next| set_next(cell, next))
+        {
             Push::Scheduled => self.schedule(),
             Push::Queued => {}
             Push::Closed => {
@@ -532,7 +569,10 @@ impl<O: StreamOwner> Strand<O> {
     }
 
     fn push_to_lane(self: &Arc<Self>) {
-        self.owner.shared().core().push_admitted(self.head_ptr().cast());
+        self.owner
+            .shared()
+            .core()
+            .push_admitted(self.head_ptr().cast());
     }
 
     // ---- the owner on a worker --------------------------------------------------------------
@@ -622,7 +662,7 @@ impl<O: StreamOwner> Strand<O> {
     fn make_state(&self) -> Result<(), String> {
         let state = self.owner.make_state()?;
         // SAFETY: I1: the owner calls this, between messages.
-        unsafe { (*self.state.get()).write(state) };
+        unsafe { self.state.get().cast::<O::State>().write(state) };
         self.head.ready.set(true);
         Ok(())
     }
@@ -630,7 +670,7 @@ impl<O: StreamOwner> Strand<O> {
     fn forget_state(&self) {
         if self.head.ready.replace(false) {
             // SAFETY: I1 and I4: the owner calls this when the context is gone.
-            drop_quietly(unsafe { (*self.state.get()).assume_init_read() });
+            drop_quietly(unsafe { self.state.get().cast::<O::State>().read() });
         }
     }
 }
@@ -640,7 +680,10 @@ impl<O: StreamOwner> Drop for Strand<O> {
         // A stream with messages is held by its lane or its waker; only one whose handler dropped
         // all its wakers, or that was never run because its core is gone, gets here with any.
         let cells = [self.head.current.get(), self.head.taken.get().cast()];
-        debug_assert!(cells.iter().all(|cell| cell.is_null()), "a dropped stream is idle");
+        debug_assert!(
+            cells.iter().all(|cell| cell.is_null()),
+            "a dropped stream is idle"
+        );
         self.owner.shared().counters().add_handled(self.handled());
         self.forget_state();
     }
@@ -668,7 +711,11 @@ struct Chain<'a, O: StreamOwner, J: Job> {
 
 impl<'a, O: StreamOwner, J: Job> Chain<'a, O, J> {
     fn new(strand: &'a Strand<O>) -> Self {
-        Self { strand, cells: Vec::new(), jobs: PhantomData }
+        Self {
+            strand,
+            cells: Vec::new(),
+            jobs: PhantomData,
+        }
     }
 
     fn prepend(&mut self, cell: NonNull<Header>) {
@@ -695,16 +742,31 @@ fn expose(cell: NonNull<Header>) -> usize {
 
 fn set_next(cell: NonNull<Header>, next: usize) {
     // SAFETY: the pusher owns the cell until its exchange publishes it.
-    unsafe { cell.as_ref() }.link.next.set(ptr::with_exposed_provenance_mut(next));
+    unsafe { cell.as_ref() }
+        .link
+        .next
+        .set(ptr::with_exposed_provenance_mut(next));
+}
+
+/// # Safety
+/// `home` is not null.
+unsafe fn head_of(home: *const ()) -> NonNull<Head> {
+    // SAFETY: as the caller says.
+    unsafe { NonNull::new_unchecked(home.cast_mut().cast()) }
 }
 
 fn vtable_of(head: NonNull<Head>) -> &'static StrandVTable {
+    // SAFETY: heads are passed about only while their strand is alive.
+    let vtable = unsafe { head.as_ref() }.link.vtable.cast::<StrandVTable>();
     // SAFETY: every strand's link points at a whole `StrandVTable` in a static.
-    unsafe { &*head.as_ref().link.vtable.cast::<StrandVTable>() }
+    unsafe { &*vtable }
 }
 
 fn name_of(head: NonNull<Head>) -> StreamName {
-    StreamName { id: head.as_ptr().cast_const().cast(), label: vtable_of(head).label }
+    StreamName {
+        id: head.as_ptr().cast_const().cast(),
+        label: vtable_of(head).label,
+    }
 }
 
 /// A closure of the framework's own, in its turn among the messages.
@@ -743,12 +805,18 @@ impl StrandScope {
     #[inline]
     fn new(head: NonNull<Head>, state: *mut (), generation: u32, caller: Option<CellRef>) -> Self {
         let caller = caller.map_or(ptr::null_mut(), |caller| caller.into_raw());
-        Self { head, mooring: Mooring::new(state), generation, caller: caller.into() }
+        Self {
+            head,
+            mooring: Mooring::new(state),
+            generation,
+            caller: caller.into(),
+        }
     }
 
     fn set_caller(&self, caller: CellRef) {
         // ORDERING: Release publishes the caller's cell to threads that walk the chain.
-        self.caller.store(caller.into_raw(), std::sync::atomic::Ordering::Release);
+        self.caller
+            .store(caller.into_raw(), std::sync::atomic::Ordering::Release);
     }
 
     fn head(&self) -> &Head {
@@ -778,23 +846,21 @@ impl Scope for StrandScope {
 
     unsafe fn hold(home: *const ()) {
         // SAFETY: the home is the head of a live strand.
-        unsafe {
-            let head = NonNull::new_unchecked(home.cast_mut().cast::<Head>());
-            (vtable_of(head).hold)(head);
-        }
+        let head = unsafe { head_of(home) };
+        // SAFETY: as above.
+        unsafe { (vtable_of(head).hold)(head) };
     }
 
     unsafe fn unhold(home: *const ()) {
+        // SAFETY: the home is the head of a live strand.
+        let head = unsafe { head_of(home) };
         // SAFETY: balances `hold`.
-        unsafe {
-            let head = NonNull::new_unchecked(home.cast_mut().cast::<Head>());
-            (vtable_of(head).unhold)(head);
-        }
+        unsafe { (vtable_of(head).unhold)(head) };
     }
 
     unsafe fn wake(_: NonNull<Header>, home: *const ()) {
         // SAFETY: the caller keeps the home alive.
-        let head = unsafe { NonNull::new_unchecked(home.cast_mut().cast::<Head>()) };
+        let head = unsafe { head_of(home) };
         // SAFETY: as above.
         if unsafe { head.as_ref() }.word.wake() {
             // SAFETY: as above. The parked stream's count passes on to the lane (Strand, I2).
@@ -814,7 +880,13 @@ impl Scope for StrandScope {
     #[inline]
     fn enter<R>(&self, cell: NonNull<Header>, poll: impl FnOnce() -> R) -> R {
         let environment: *const Environment = self.shared().environment();
-        frame::enter(environment, cell.as_ptr(), Some(name_of(self.head)), self.generation, poll)
+        frame::enter(
+            environment,
+            cell.as_ptr(),
+            Some(name_of(self.head)),
+            self.generation,
+            poll,
+        )
     }
 
     #[inline]
@@ -828,7 +900,8 @@ impl Scope for StrandScope {
         if self.mooring.state.is_null() {
             // A control cell.
         } else if outcome == Outcome::Value {
-            head.handled.store(head.handled.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            head.handled
+                .store(head.handled.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         } else {
             self.retire_failed(outcome);
         }
@@ -844,6 +917,12 @@ impl StrandScope {
     fn retire_failed(&self, outcome: Outcome) {
         self.shared().counters().count(outcome);
         if outcome == Outcome::Panicked {
+            // SAFETY: the message's stream lives.
+            let stream = unsafe { (vtable_of(self.head).label)(self.home()) };
+            tracing::error!(
+                stream,
+                "a handler panicked: its stream starts from fresh state"
+            );
             // SAFETY: the message's stream lives, and we are its owner.
             unsafe { (vtable_of(self.head).forget_state)(self.head) };
         }
@@ -863,6 +942,10 @@ impl MessageScope for StrandScope {
 
     #[inline]
     fn prepare(&self) -> Result<(), String> {
-        if self.head().ready.get() { Ok(()) } else { self.make_state() }
+        if self.head().ready.get() {
+            Ok(())
+        } else {
+            self.make_state()
+        }
     }
 }

@@ -53,7 +53,9 @@ impl StrandWord {
     #[must_use]
     pub(crate) fn try_own(&self) -> bool {
         // ORDERING: Acquire pairs with the Release of the last owner's `let_go`.
-        self.0.compare_exchange(0, OWNED, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        self.0
+            .compare_exchange(0, OWNED, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
     }
 
     /// Pushes a cell; `link` is given what it must point at before each attempt.
@@ -69,7 +71,10 @@ impl StrandWord {
             let next = cell | (word & FLAGS) | OWNED;
             // ORDERING: Release publishes the cell to `take`; Acquire, for the pusher that becomes
             // the owner, sees what the last one did.
-            match self.0.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .0
+                .compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) if word & OWNED == 0 => return Push::Scheduled,
                 Ok(_) => return Push::Queued,
                 Err(seen) => word = seen,
@@ -88,7 +93,10 @@ impl StrandWord {
             }
             link(word & !FLAGS);
             let next = cell | (word & FLAGS);
-            match self.0.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire) {
+            match self
+                .0
+                .compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => return true,
                 Err(seen) => word = seen,
             }
@@ -140,11 +148,17 @@ impl StrandWord {
     pub(crate) fn park(&self) -> bool {
         let mut word = self.0.load(Ordering::Relaxed);
         loop {
-            let (next, parked) =
-                if word & NOTIFIED == 0 { (word | PARKED, true) } else { (word & !NOTIFIED, false) };
+            let (next, parked) = if word & NOTIFIED == 0 {
+                (word | PARKED, true)
+            } else {
+                (word & !NOTIFIED, false)
+            };
             // ORDERING: Release hands the handler to the waker that becomes the owner; Acquire sees
             // what the waker's thread did before it.
-            match self.0.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .0
+                .compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => return parked,
                 Err(seen) => word = seen,
             }
@@ -165,7 +179,10 @@ impl StrandWord {
             };
             // ORDERING: Release also when `NOTIFIED` is set already: the poll that follows sees
             // what this thread did before its wake. Acquire for the new owner.
-            match self.0.compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .0
+                .compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => return owner,
                 Err(seen) => word = seen,
             }

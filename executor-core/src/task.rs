@@ -120,7 +120,11 @@ impl Scope for Nowhere {
         let cell = link.cast::<Header>();
         // SAFETY: the caller owns the cell.
         let vtable = unsafe { cell.as_ref() }.vtable();
-        let run = if turn.core.is_aborting() { vtable.abort } else { vtable.poll };
+        let run = if turn.core.is_aborting() {
+            vtable.abort
+        } else {
+            vtable.poll
+        };
         // SAFETY: as above. A call is never pending.
         let step = unsafe { run(cell) };
         debug_assert_eq!(step, Step::Finished);
@@ -139,7 +143,10 @@ pub(crate) const UNNOTED: u64 = u64::MAX;
 
 impl OnCore {
     pub(crate) fn new(core: &CoreShared) -> Self {
-        Self { core, note: StdCell::new(UNNOTED) }
+        Self {
+            core,
+            note: StdCell::new(UNNOTED),
+        }
     }
 
     fn core(&self) -> &CoreShared {
@@ -159,7 +166,11 @@ impl OnCore {
     unsafe fn run_cell(&self, cell: NonNull<Header>, turn: &Turn<'_>) {
         // SAFETY: the caller owns the cell.
         let vtable = unsafe { cell.as_ref() }.vtable();
-        let run = if turn.core.is_aborting() { vtable.abort } else { vtable.poll };
+        let run = if turn.core.is_aborting() {
+            vtable.abort
+        } else {
+            vtable.poll
+        };
         // SAFETY: as above.
         if unsafe { run(cell) } == Step::Pending {
             if self.note.get() == UNNOTED {
@@ -238,8 +249,10 @@ impl Scope for OnCore {
 /// The cell's scope is a `P`, and the cell outlives the use of the reference.
 unsafe fn scope_of<'a, P>(cell: NonNull<Header>) -> &'a P {
     let offset = size_of::<Header>().next_multiple_of(align_of::<P>());
-    // SAFETY: `Cell` is `repr(C)`: the scope lies right behind the header.
-    unsafe { cell.cast::<u8>().add(offset).cast::<P>().as_ref() }
+    // `Cell` is `repr(C)`: the scope lies right behind the header.
+    let scope = cell.as_ptr().wrapping_byte_add(offset).cast::<P>();
+    // SAFETY: as above, and the caller keeps the cell alive.
+    unsafe { &*scope }
 }
 
 /// What the owner of a limit is told about its messages.
@@ -275,7 +288,12 @@ pub(crate) struct UnderLimit<L: Limiter> {
 
 impl<L: Limiter> UnderLimit<L> {
     pub(crate) fn new(core: &CoreShared, limiter: Arc<L>, generation: u32) -> Self {
-        Self { on_core: OnCore::new(core), mooring: Mooring::new(ptr::null_mut()), limiter, generation }
+        Self {
+            on_core: OnCore::new(core),
+            mooring: Mooring::new(ptr::null_mut()),
+            limiter,
+            generation,
+        }
     }
 }
 
@@ -309,7 +327,13 @@ impl<L: Limiter> Scope for UnderLimit<L> {
 
     #[inline]
     fn enter<R>(&self, cell: NonNull<Header>, poll: impl FnOnce() -> R) -> R {
-        frame::enter(self.limiter.environment(), cell.as_ptr(), None, self.generation, poll)
+        frame::enter(
+            self.limiter.environment(),
+            cell.as_ptr(),
+            None,
+            self.generation,
+            poll,
+        )
     }
 
     #[inline]
@@ -390,7 +414,13 @@ pub fn promise<T: Send + 'static>() -> (Promise<T>, crate::Completion<T>) {
     unsafe { cell.as_ref() }.status.start_joined();
     // SAFETY: the job's types are `T` and `Infallible`, and it was made joined.
     let completion = unsafe { crate::Completion::new(cell) };
-    (Promise { cell: Some(cell), value: std::marker::PhantomData }, completion)
+    (
+        Promise {
+            cell: Some(cell),
+            value: std::marker::PhantomData,
+        },
+        completion,
+    )
 }
 
 impl<T: Send + 'static> Promise<T> {
@@ -403,7 +433,8 @@ impl<T: Send + 'static> Promise<T> {
     #[must_use]
     pub fn is_awaited(&self) -> bool {
         // SAFETY: the runner's hold keeps the cell alive.
-        self.cell.is_some_and(|cell| unsafe { cell.as_ref() }.status.is_joined())
+        self.cell
+            .is_some_and(|cell| unsafe { cell.as_ref() }.status.is_joined())
     }
 
     fn settle(&mut self, output: Result<T, Failure>) {
@@ -417,7 +448,9 @@ impl<T: Send + 'static> Promise<T> {
 
 impl<T: Send + 'static> std::fmt::Debug for Promise<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Promise").field("is_awaited", &self.is_awaited()).finish()
+        f.debug_struct("Promise")
+            .field("is_awaited", &self.is_awaited())
+            .finish()
     }
 }
 

@@ -34,9 +34,15 @@ pub(crate) fn block_on<R>(
     deadline: Option<Instant>,
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
 ) -> Option<R> {
-    let lent = BELL.try_with(|bell| bell.borrow_mut().take()).ok().flatten();
+    let lent = BELL
+        .try_with(|bell| bell.borrow_mut().take())
+        .ok()
+        .flatten();
     let (bell, waker) = lent.unwrap_or_else(|| {
-        let bell = Arc::new(Bell { rung: AtomicBool::new(false), thread: thread::current() });
+        let bell = Arc::new(Bell {
+            rung: AtomicBool::new(false),
+            thread: thread::current(),
+        });
         (Arc::clone(&bell), Waker::from(bell))
     });
     let result = loop {

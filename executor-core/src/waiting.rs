@@ -20,9 +20,12 @@ struct Notes {
     vacant: Vec<u32>,
 }
 
+/// The notes of some threads, and how many there are.
+type Shard = CachePadded<(Mutex<Notes>, AtomicUsize)>;
+
 /// All notes.
 pub(crate) struct Waiting {
-    shards: Box<[CachePadded<(Mutex<Notes>, AtomicUsize)>]>,
+    shards: Box<[Shard]>,
 }
 
 // SAFETY: the notes are pointers to cells, which are used under the shard's lock while noted.
@@ -33,7 +36,9 @@ unsafe impl Sync for Waiting {}
 impl Waiting {
     pub(crate) fn new(shards: usize) -> Self {
         let shard = || CachePadded::new((Mutex::new(Notes::default()), AtomicUsize::new(0)));
-        Self { shards: (0..shards.next_power_of_two()).map(|_| shard()).collect() }
+        Self {
+            shards: (0..shards.next_power_of_two()).map(|_| shard()).collect(),
+        }
     }
 
     /// Notes a task that is pending and still the caller's.
@@ -43,7 +48,8 @@ impl Waiting {
         self.shards[shard].1.fetch_add(1, Ordering::SeqCst);
         let place = notes.vacant.pop().unwrap_or_else(|| {
             notes.tasks.push(None);
-            u32::try_from(notes.tasks.len() - 1).expect("fewer than 2^32 waiting tasks for a worker")
+            u32::try_from(notes.tasks.len() - 1)
+                .expect("fewer than 2^32 waiting tasks for a worker")
         });
         notes.tasks[place as usize] = Some(cell);
         (shard as u64) << 32 | u64::from(place)
@@ -64,19 +70,31 @@ impl Waiting {
     /// Visits all tasks; none of them is done during its visit.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(NonNull<Header>)) {
         for shard in 0..self.shards.len() {
-            self.lock(shard).tasks.iter().flatten().for_each(|&cell| visit(cell));
+            self.lock(shard)
+                .tasks
+                .iter()
+                .flatten()
+                .for_each(|&cell| visit(cell));
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.1.load(Ordering::SeqCst)).sum()
+        self.shards
+            .iter()
+            .map(|shard| shard.1.load(Ordering::SeqCst))
+            .sum()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.shards.iter().all(|shard| shard.1.load(Ordering::SeqCst) == 0)
+        self.shards
+            .iter()
+            .all(|shard| shard.1.load(Ordering::SeqCst) == 0)
     }
 
     fn lock(&self, shard: usize) -> MutexGuard<'_, Notes> {
-        self.shards[shard].0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[shard]
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

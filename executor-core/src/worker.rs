@@ -149,7 +149,10 @@ impl Worker {
     fn rob(&self) -> List {
         let mut loot = ptr::null_mut();
         let mut taken = 0;
-        for slot in self.board[..self.filled.load(Ordering::Acquire)].iter().rev() {
+        for slot in self.board[..self.filled.load(Ordering::Acquire)]
+            .iter()
+            .rev()
+        {
             if taken == LOOT {
                 break;
             }
@@ -180,12 +183,22 @@ pub(crate) struct Runner<'a> {
 
 impl<'a> Runner<'a> {
     pub(crate) fn new(core: &'a CoreShared, index: usize) -> Self {
-        Self { core, index, batches: 0, searching: false }
+        Self {
+            core,
+            index,
+            batches: 0,
+            searching: false,
+        }
     }
 
     /// A runner that was woken, and so counts as searching, or was not.
     pub(crate) fn resumed(core: &'a CoreShared, index: usize, searching: bool) -> Self {
-        Self { core, index, batches: 0, searching }
+        Self {
+            core,
+            index,
+            batches: 0,
+            searching,
+        }
     }
 
     pub(crate) fn is_searching(&self) -> bool {
@@ -236,7 +249,11 @@ impl<'a> Runner<'a> {
             return list;
         }
         let list = self.steal_lanes();
-        if list.is_empty() { self.steal_batches() } else { list }
+        if list.is_empty() {
+            self.steal_batches()
+        } else {
+            list
+        }
     }
 
     /// Stolen lanes go to the own lane's owner order: the shelf must stay single (worker, I2).
@@ -298,10 +315,16 @@ impl<'a> Runner<'a> {
                 // contents, Acquire keeps the two takers alike.
                 slot.swap(ptr::null_mut(), Ordering::Acquire)
             };
-            let Some(link) = NonNull::new(link) else { continue };
+            let Some(link) = NonNull::new(link) else {
+                continue;
+            };
             ran += 1;
-            // SAFETY: I3: the link is ours, and a link's virtual table fits it.
-            unsafe { ((*link.as_ref().vtable).run)(link, &turn) };
+            // SAFETY: I3: the link is ours.
+            let vtable = unsafe { link.as_ref() }.vtable;
+            // SAFETY: virtual tables are static.
+            let run = unsafe { &*vtable }.run;
+            // SAFETY: the link is ours, and its virtual table fits it.
+            unsafe { run(link, &turn) };
         }
         me.filled.store(0, Ordering::Relaxed);
         WorkerCounts::add(&me.counts.runs, ran);
@@ -332,7 +355,9 @@ impl<'a> Runner<'a> {
     pub(crate) fn lie_down(&mut self) -> bool {
         self.core.sleepers.lie_down(self.index, self.searching);
         self.searching = false;
-        if (self.core.has_work() || self.core.should_exit()) && self.core.sleepers.get_up(self.index) {
+        if (self.core.has_work() || self.core.should_exit())
+            && self.core.sleepers.get_up(self.index)
+        {
             self.searching = true;
             return false;
         }
@@ -352,4 +377,3 @@ impl<'a> Runner<'a> {
         }
     }
 }
-

@@ -25,10 +25,17 @@ pub struct ParallelBuilder {
 
 impl ParallelBuilder {
     pub(crate) fn new(core: &WorkerCore) -> Self {
-        let mut environment = Environment::default();
-        environment.name = "parallel".into();
+        let environment = Environment {
+            name: "parallel".into(),
+            ..Environment::default()
+        };
         let max_concurrency = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { core: core.clone(), environment, max_concurrency, queue: DEFAULT_QUEUE }
+        Self {
+            core: core.clone(),
+            environment,
+            max_concurrency,
+            queue: DEFAULT_QUEUE,
+        }
     }
 
     /// How many handlers are live at most; default: the processors.
@@ -66,7 +73,12 @@ impl ParallelBuilder {
             return Err(BuildError::Closed);
         }
         let core = self.core.clone();
-        let gate = Gate::new(self.core, self.environment, self.max_concurrency, self.queue);
+        let gate = Gate::new(
+            self.core,
+            self.environment,
+            self.max_concurrency,
+            self.queue,
+        );
         let weak: std::sync::Weak<Gate> = Arc::downgrade(&gate);
         adopt(&core, weak);
         Ok(ParallelExecutor::new(gate))

@@ -17,7 +17,10 @@ enum Held<'a> {
     /// Taken at once.
     Taken(&'a Gate, u32),
     /// Waited for; its own drop gives it back.
-    Waited(#[expect(dead_code, reason = "held for its drop")] Permit, u32),
+    Waited(
+        #[expect(dead_code, reason = "held for its drop")] Permit,
+        u32,
+    ),
 }
 
 impl Held<'_> {
@@ -61,13 +64,30 @@ pin_project! {
 impl<'a, M, H, F> Execute<'a, M, H, F> {
     #[inline]
     pub(crate) fn new(gate: &'a Gate, envelope: Envelope<M>, handler: H) -> Self {
-        Self { gate, stage: Stage::Lazy { start: Some((envelope, handler)), held: None } }
+        Self {
+            gate,
+            stage: Stage::Lazy {
+                start: Some((envelope, handler)),
+                held: None,
+            },
+        }
     }
 
     /// An execution that has its permit, for `generation`, already.
-    pub(crate) fn admitted(gate: &'a Gate, generation: u32, envelope: Envelope<M>, handler: H) -> Self {
+    pub(crate) fn admitted(
+        gate: &'a Gate,
+        generation: u32,
+        envelope: Envelope<M>,
+        handler: H,
+    ) -> Self {
         let held = Some(Held::Taken(gate, generation));
-        Self { gate, stage: Stage::Lazy { start: Some((envelope, handler)), held } }
+        Self {
+            gate,
+            stage: Stage::Lazy {
+                start: Some((envelope, handler)),
+                held,
+            },
+        }
     }
 }
 
@@ -98,13 +118,21 @@ where
                                     Ok(Wait::Taken) => Held::Taken(gate, generation),
                                     Ok(Wait::InLine(line)) => {
                                         let start = Some((envelope, handler));
-                                        this.stage.set(Stage::InLine { line, start, generation });
+                                        this.stage.set(Stage::InLine {
+                                            line,
+                                            start,
+                                            generation,
+                                        });
                                         continue;
                                     }
                                     Err(reason) => {
                                         gate.counts.refused();
                                         this.stage.set(Stage::Over);
-                                        return Poll::Ready(Err(Rejected { reason, work: envelope }.into()));
+                                        return Poll::Ready(Err(Rejected {
+                                            reason,
+                                            work: envelope,
+                                        }
+                                        .into()));
                                     }
                                 }
                             }
@@ -112,7 +140,11 @@ where
                     };
                     ((envelope, handler), held)
                 }
-                StageProj::InLine { line, start, generation } => {
+                StageProj::InLine {
+                    line,
+                    start,
+                    generation,
+                } => {
                     let granted = ready!(Pin::new(line).poll(context));
                     let start = start.take().expect("in line until started");
                     let generation = *generation;
@@ -122,7 +154,11 @@ where
                             gate.counts.refused();
                             this.stage.set(Stage::Over);
                             let reason = executor_core::RejectReason::Closed;
-                            return Poll::Ready(Err(Rejected { reason, work: start.0 }.into()));
+                            return Poll::Ready(Err(Rejected {
+                                reason,
+                                work: start.0,
+                            }
+                            .into()));
                         }
                     }
                 }
@@ -178,6 +214,8 @@ where
 
 impl<M, H, F> fmt::Debug for Execute<'_, M, H, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Execute").field("executor", &self.gate.environment.name).finish_non_exhaustive()
+        f.debug_struct("Execute")
+            .field("executor", &self.gate.environment.name)
+            .finish_non_exhaustive()
     }
 }

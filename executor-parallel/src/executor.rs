@@ -6,10 +6,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use executor_core::engine::{Lifecycle, block_on, in_handler, must_not_block, park_message, within};
+use executor_core::engine::{
+    Lifecycle, block_on, in_handler, must_not_block, park_message, within,
+};
 use executor_core::{
-    BuildError, Envelope, ExecuteError, Executor, PolicyContext, RejectReason, Rejected, Report, Shutdown,
-    Submission, Totals, WorkerCore,
+    BuildError, Envelope, ExecuteError, Executor, PolicyContext, RejectReason, Rejected, Report,
+    Shutdown, Submission, Totals, WorkerCore,
 };
 
 use crate::builder::{MAX_CONCURRENCY, ParallelBuilder};
@@ -109,15 +111,13 @@ impl ParallelExecutor {
                 let generation = self.gate.generation();
                 match self.gate.wait(generation) {
                     Ok(Wait::Taken) => Ok(self.run_with_permit(generation, envelope, handler)),
-                    Ok(Wait::InLine(line)) => {
-                        match block_on(None, line).expect("without a deadline the permit comes first") {
-                            Ok(permit) => {
-                                permit.pass_on();
-                                Ok(self.run_with_permit(generation, envelope, handler))
-                            }
-                            Err(_) => Err(self.refuse(RejectReason::Closed, envelope)),
+                    Ok(Wait::InLine(line)) => match block_on(line) {
+                        Ok(permit) => {
+                            permit.pass_on();
+                            Ok(self.run_with_permit(generation, envelope, handler))
                         }
-                    }
+                        Err(_) => Err(self.refuse(RejectReason::Closed, envelope)),
+                    },
                     Err(reason) => Err(self.refuse(reason, envelope)),
                 }
             }
@@ -129,7 +129,11 @@ impl ParallelExecutor {
     ///
     /// # Errors
     /// The envelope comes back with the reason.
-    pub fn try_submit<M, H, F, T, E>(&self, envelope: Envelope<M>, handler: H) -> Submission<T, E, M>
+    pub fn try_submit<M, H, F, T, E>(
+        &self,
+        envelope: Envelope<M>,
+        handler: H,
+    ) -> Submission<T, E, M>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
@@ -137,7 +141,8 @@ impl ParallelExecutor {
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.enqueue(envelope, handler).map_err(|(reason, envelope, _)| self.refuse(reason, envelope))
+        self.enqueue(envelope, handler)
+            .map_err(|(reason, envelope, _)| self.refuse(reason, envelope))
     }
 
     /// Admits a message, waiting in line for a permit when the queue is full.
@@ -147,7 +152,11 @@ impl ParallelExecutor {
     ///
     /// # Errors
     /// The envelope comes back with the reason.
-    pub async fn submit_wait<M, H, F, T, E>(&self, envelope: Envelope<M>, handler: H) -> Submission<T, E, M>
+    pub async fn submit_wait<M, H, F, T, E>(
+        &self,
+        envelope: Envelope<M>,
+        handler: H,
+    ) -> Submission<T, E, M>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
@@ -247,7 +256,8 @@ impl ParallelExecutor {
         E: Send + 'static,
     {
         let gate = Arc::clone(&self.gate);
-        let (parked, completion) = park_message(&self.gate.core, gate, generation, envelope, handler);
+        let (parked, completion) =
+            park_message(&self.gate.core, gate, generation, envelope, handler);
         parked.release(&self.gate.core);
         completion
     }
@@ -255,7 +265,10 @@ impl ParallelExecutor {
     #[cold]
     fn refuse<M>(&self, reason: RejectReason, envelope: Envelope<M>) -> Rejected<Envelope<M>> {
         self.gate.counts.refused();
-        Rejected { reason, work: envelope }
+        Rejected {
+            reason,
+            work: envelope,
+        }
     }
 
     /// Changes the limit: raised at once, lowered as handlers finish.
@@ -341,12 +354,22 @@ impl Gate {
             executor_core::engine::wake_waiting(&self.core);
         }
         let left = self.settle(deadline).await;
+        tracing::info!(
+            executor = self.environment.name,
+            ?mode,
+            still_running = left,
+            "shut down"
+        );
         Report::between(before, self.counts.totals(), left)
     }
 }
 
 impl Lifecycle for Gate {
-    fn close(&self, mode: Shutdown, deadline: Duration) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
+    fn close(
+        &self,
+        mode: Shutdown,
+        deadline: Duration,
+    ) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
         Box::pin(self.shut_down(mode, deadline))
     }
 
@@ -379,7 +402,12 @@ impl Executor for ParallelExecutor {
         Self::execute(self, envelope, handler)
     }
 
-    fn try_submit<M, H, F, T, E>(&self, (): (), envelope: Envelope<M>, handler: H) -> Submission<T, E, M>
+    fn try_submit<M, H, F, T, E>(
+        &self,
+        (): (),
+        envelope: Envelope<M>,
+        handler: H,
+    ) -> Submission<T, E, M>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,

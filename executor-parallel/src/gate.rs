@@ -7,7 +7,9 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use executor_core::engine::{Counts, Ended, Limiter, Parked, Promise, inherited_generation, promise};
+use executor_core::engine::{
+    Counts, Ended, Limiter, Parked, Promise, inherited_generation, promise,
+};
 use executor_core::{Completion, Environment, RejectReason, WorkerCore};
 
 use crate::permits::{Attempt, Permits};
@@ -80,7 +82,12 @@ impl Drop for Permit {
 }
 
 impl Gate {
-    pub(crate) fn new(core: WorkerCore, environment: Environment, limit: usize, queue: usize) -> Arc<Self> {
+    pub(crate) fn new(
+        core: WorkerCore,
+        environment: Environment,
+        limit: usize,
+        queue: usize,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             core,
@@ -108,7 +115,8 @@ impl Gate {
     /// The generation of a message admitted here.
     #[inline]
     pub(crate) fn generation(&self) -> u32 {
-        inherited_generation(&self.environment).unwrap_or_else(|| self.generation.load(Ordering::Relaxed))
+        inherited_generation(&self.environment)
+            .unwrap_or_else(|| self.generation.load(Ordering::Relaxed))
     }
 
     /// Takes a permit without waiting.
@@ -133,7 +141,11 @@ impl Gate {
         }
         let limit = line.limit;
         self.thaw_if_calm(&mut line);
-        if free { Ok(()) } else { Err(RejectReason::Full { limit }) }
+        if free {
+            Ok(())
+        } else {
+            Err(RejectReason::Full { limit })
+        }
     }
 
     /// Waits in line for a permit.
@@ -155,7 +167,8 @@ impl Gate {
         }
         self.counts.waited();
         let (promise, completion) = promise();
-        line.waiters.push_back((generation, Waiter::Caller(promise)));
+        line.waiters
+            .push_back((generation, Waiter::Caller(promise)));
         Ok(Wait::InLine(completion))
     }
 
@@ -174,7 +187,11 @@ impl Gate {
     }
 
     /// Queues a message for the workers, which run it when it has a permit.
-    pub(crate) fn submit(&self, generation: u32, parked: impl FnOnce() -> Parked) -> Result<(), RejectReason> {
+    pub(crate) fn submit(
+        &self,
+        generation: u32,
+        parked: impl FnOnce() -> Parked,
+    ) -> Result<(), RejectReason> {
         if self.permits.try_take() == Attempt::Taken {
             parked().release(&self.core);
             return Ok(());
@@ -195,7 +212,8 @@ impl Gate {
             parked().release(&self.core);
         } else {
             // The cell comes from the pool, and making it runs no user code.
-            line.waiters.push_back((generation, Waiter::Message(parked())));
+            line.waiters
+                .push_back((generation, Waiter::Message(parked())));
         }
         Ok(())
     }
@@ -220,7 +238,10 @@ impl Gate {
                 line.owed -= 1;
             }
             let next = self.next_served(&mut line);
-            let drained: Vec<_> = line.drains.extract_if(.., |drain| drain.left == 0).collect();
+            let drained: Vec<_> = line
+                .drains
+                .extract_if(.., |drain| drain.left == 0)
+                .collect();
             self.thaw_if_calm(&mut line);
             drop(line);
             for drain in drained {
@@ -229,7 +250,10 @@ impl Gate {
             match next {
                 Some((generation, Waiter::Caller(promise))) => {
                     if let Some(gate) = self.me.upgrade() {
-                        promise.fulfil(Permit { gate: Some(gate), generation });
+                        promise.fulfil(Permit {
+                            gate: Some(gate),
+                            generation,
+                        });
                     }
                 }
                 Some((_, Waiter::Message(parked))) => parked.release(&self.core),
@@ -269,7 +293,10 @@ impl Gate {
     }
 
     fn thaw_if_calm(&self, line: &mut Line) {
-        let calm = line.waiters.is_empty() && line.owed == 0 && line.drains.is_empty() && !self.is_closed();
+        let calm = line.waiters.is_empty()
+            && line.owed == 0
+            && line.drains.is_empty()
+            && !self.is_closed();
         if calm && line.frozen {
             line.frozen = false;
             self.permits.thaw();
@@ -305,7 +332,11 @@ impl Gate {
             drop(line);
             done.fulfil(());
         } else {
-            line.drains.push(Drain { generation, left, done });
+            line.drains.push(Drain {
+                generation,
+                left,
+                done,
+            });
         }
         completion
     }
@@ -319,7 +350,8 @@ impl Gate {
     pub(crate) fn close(&self, abort: bool) {
         let mut line = self.lock();
         self.freeze(&mut line);
-        self.phase.fetch_max(if abort { ABORTING } else { CLOSED }, Ordering::SeqCst);
+        self.phase
+            .fetch_max(if abort { ABORTING } else { CLOSED }, Ordering::SeqCst);
         drop(line);
         if abort {
             self.serve(None);

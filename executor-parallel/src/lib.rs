@@ -11,7 +11,7 @@ pub use builder::{DEFAULT_QUEUE, MAX_CONCURRENCY, ParallelBuilder};
 pub use execute::Execute;
 pub use executor::{ParallelExecutor, ParallelMetrics};
 pub use executor_core::{
-    BuildError, Completion, CoreBuilder, CoreMetrics, Decision, Envelope, ExecuteError, Executor, Failure, Hop,
-    HopKind, JoinAll, MissingService, Panic, PolicyContext, RejectReason, Rejected, Report, Shutdown,
-    Submission, Totals, Trail, WorkerCore, join_all,
+    BuildError, Completion, CoreBuilder, CoreMetrics, Decision, Envelope, ExecuteError, Executor,
+    Failure, Hop, HopKind, JoinAll, MissingService, Panic, PolicyContext, RejectReason, Rejected,
+    Report, Shutdown, Submission, Totals, Trail, WorkerCore, join_all,
 };

@@ -39,15 +39,22 @@ pub(crate) struct Permits {
 
 impl Permits {
     pub(crate) fn new(permits: usize) -> Self {
-        let shards = std::thread::available_parallelism().map_or(1, usize::from).next_power_of_two();
+        let shards = std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .next_power_of_two();
         let this = Self {
-            shards: (0..shards.clamp(1, 64)).map(|_| CachePadded::new(AtomicU64::new(0))).collect(),
+            shards: (0..shards.clamp(1, 64))
+                .map(|_| CachePadded::new(AtomicU64::new(0)))
+                .collect(),
         };
         for permit in 0..permits % this.shards.len() {
             this.shards[permit].fetch_add(PERMIT, Ordering::Relaxed);
         }
         for shard in &this.shards {
-            shard.fetch_add((permits / this.shards.len()) as u64 * PERMIT, Ordering::Relaxed);
+            shard.fetch_add(
+                (permits / this.shards.len()) as u64 * PERMIT,
+                Ordering::Relaxed,
+            );
         }
         this
     }
@@ -60,14 +67,22 @@ impl Permits {
     #[inline]
     pub(crate) fn try_take(&self) -> Attempt {
         let home = self.home();
-        if take_from(&self.shards[home]) { Attempt::Taken } else { self.try_take_elsewhere(home) }
+        if take_from(&self.shards[home]) {
+            Attempt::Taken
+        } else {
+            self.try_take_elsewhere(home)
+        }
     }
 
     #[cold]
     fn try_take_elsewhere(&self, home: usize) -> Attempt {
         let (before, after) = self.shards.split_at(home);
         // Not exact while permits move; the gate decides what this does not find.
-        if after.iter().chain(before).any(|shard| take_from(shard)) { Attempt::Taken } else { Attempt::AskGate }
+        if after.iter().chain(before).any(|shard| take_from(shard)) {
+            Attempt::Taken
+        } else {
+            Attempt::AskGate
+        }
     }
 
     /// Gives a permit back; true: the gate must hear of it.
@@ -111,7 +126,10 @@ impl Permits {
 
     /// How many are free; exact when nothing moves.
     pub(crate) fn free(&self) -> usize {
-        self.shards.iter().map(|shard| (shard.load(Ordering::Acquire) / PERMIT) as usize).sum()
+        self.shards
+            .iter()
+            .map(|shard| (shard.load(Ordering::Acquire) / PERMIT) as usize)
+            .sum()
     }
 }
 
@@ -121,7 +139,8 @@ fn take_from(shard: &AtomicU64) -> bool {
     // Fails with ATTENTION set, and without permits.
     while word & ATTENTION == 0 && word >= PERMIT {
         // ORDERING: Acquire pairs with the Release of the handler that gave it.
-        match shard.compare_exchange_weak(word, word - PERMIT, Ordering::AcqRel, Ordering::Relaxed) {
+        match shard.compare_exchange_weak(word, word - PERMIT, Ordering::AcqRel, Ordering::Relaxed)
+        {
             Ok(_) => return true,
             Err(seen) => word = seen,
         }

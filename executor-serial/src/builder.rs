@@ -31,8 +31,10 @@ pub struct SerialBuilder<K, S = ()> {
 
 impl<K: Hash + Eq + Clone + Send + Sync + 'static> SerialBuilder<K> {
     pub(crate) fn new(core: &WorkerCore) -> Self {
-        let mut environment = Environment::default();
-        environment.name = "serial".into();
+        let environment = Environment {
+            name: "serial".into(),
+            ..Environment::default()
+        };
         Self {
             core: core.clone(),
             environment,
@@ -40,7 +42,10 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> SerialBuilder<K> {
             queue_total: None,
             resident_streams: DEFAULT_RESIDENT_STREAMS,
             inline: true,
-            kind: KeyKind { make_state: Box::new(|_| Ok(())), name: None },
+            kind: KeyKind {
+                make_state: Box::new(|_| Ok(())),
+                name: None,
+            },
         }
     }
 }
@@ -59,7 +64,9 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static, S: Send + 'static> SerialBuil
         self,
         make: impl Fn(&K) -> Result<T, E> + Send + Sync + 'static,
     ) -> SerialBuilder<K, T> {
-        self.with_factory(Box::new(move |key| make(key).map_err(|error| error.to_string())))
+        self.with_factory(Box::new(move |key| {
+            make(key).map_err(|error| error.to_string())
+        }))
     }
 
     fn with_factory<T>(
@@ -73,7 +80,10 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static, S: Send + 'static> SerialBuil
             queue_total: self.queue_total,
             resident_streams: self.resident_streams,
             inline: self.inline,
-            kind: KeyKind { make_state, name: self.kind.name },
+            kind: KeyKind {
+                make_state,
+                name: self.kind.name,
+            },
         }
     }
 

@@ -31,7 +31,10 @@ pub(crate) struct Execute<'a, O: StreamOwner, M, H, T, E> {
 impl<'a, O: StreamOwner, M, H, T, E> Execute<'a, O, M, H, T, E> {
     #[inline]
     pub(crate) fn new(strand: &'a Arc<Strand<O>>, envelope: Envelope<M>, handler: H) -> Self {
-        Self { strand, stage: Stage::Lazy(Some((envelope, handler))) }
+        Self {
+            strand,
+            stage: Stage::Lazy(Some((envelope, handler))),
+        }
     }
 }
 
@@ -78,7 +81,9 @@ where
     fn poll_admitted(&mut self, context: &mut Context<'_>) -> Poll<Result<T, ExecuteError<M, E>>> {
         if let Stage::InLine(line, ..) = &mut self.stage {
             let place: Result<Slot<O>, Failure> = std::task::ready!(Pin::new(line).poll(context));
-            let Stage::InLine(_, envelope, handler) = std::mem::replace(&mut self.stage, Stage::Over) else {
+            let Stage::InLine(_, envelope, handler) =
+                std::mem::replace(&mut self.stage, Stage::Over)
+            else {
                 unreachable!("matched above");
             };
             let admitted = match place {
@@ -101,7 +106,8 @@ where
 
 impl<O: StreamOwner, M, H, T, E> fmt::Debug for Execute<'_, O, M, H, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Execute").field("stream", &self.strand).finish_non_exhaustive()
+        f.debug_struct("Execute")
+            .field("stream", &self.strand)
+            .finish_non_exhaustive()
     }
 }
-

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use executor_core::{
-    Batch, Envelope, ExecuteError, Executor, PolicyContext, Report, Shutdown, Submission, Totals, WorkerCore,
+    Batch, Envelope, ExecuteError, Executor, PolicyContext, Report, Shutdown, Submission, Totals,
+    WorkerCore,
 };
 
 use crate::builder::SerialBuilder;
@@ -25,7 +26,9 @@ pub struct SerialExecutor<K: Send + Sync + 'static, S: Send + 'static = ()> {
 
 impl<K: Send + Sync + 'static, S: Send + 'static> Clone for SerialExecutor<K, S> {
     fn clone(&self) -> Self {
-        Self { registry: Arc::clone(&self.registry) }
+        Self {
+            registry: Arc::clone(&self.registry),
+        }
     }
 }
 
@@ -80,7 +83,12 @@ where
     /// # Errors
     /// The envelope comes back with the reason.
     #[inline]
-    pub fn submit<M, H, F, T, E>(&self, key: K, envelope: Envelope<M>, handler: H) -> Submission<T, E, M>
+    pub fn submit<M, H, F, T, E>(
+        &self,
+        key: K,
+        envelope: Envelope<M>,
+        handler: H,
+    ) -> Submission<T, E, M>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
@@ -96,7 +104,12 @@ where
     /// # Errors
     /// The envelope comes back with the reason.
     #[inline]
-    pub fn try_submit<M, H, F, T, E>(&self, key: K, envelope: Envelope<M>, handler: H) -> Submission<T, E, M>
+    pub fn try_submit<M, H, F, T, E>(
+        &self,
+        key: K,
+        envelope: Envelope<M>,
+        handler: H,
+    ) -> Submission<T, E, M>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
@@ -211,7 +224,12 @@ where
         Self::execute(self, key, envelope, handler)
     }
 
-    fn try_submit<M, H, F, T, E>(&self, key: K, envelope: Envelope<M>, handler: H) -> Submission<T, E, M>
+    fn try_submit<M, H, F, T, E>(
+        &self,
+        key: K,
+        envelope: Envelope<M>,
+        handler: H,
+    ) -> Submission<T, E, M>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,

@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use executor_core::engine::{Lifecycle, SerialShared, Strand, StreamOwner, in_handler, promise, within};
+use executor_core::engine::{
+    Lifecycle, SerialShared, Strand, StreamOwner, in_handler, promise, within,
+};
 use executor_core::{Report, Shutdown, Totals};
 
 /// How keys make states and names.
@@ -92,7 +94,10 @@ where
 {
     pub(crate) fn new(shared: SerialShared, kind: KeyKind<K, S>, limit: usize) -> Arc<Self> {
         Arc::new(Self {
-            common: Arc::new(Common { shared: Arc::new(shared), kind }),
+            common: Arc::new(Common {
+                shared: Arc::new(shared),
+                kind,
+            }),
             map: DashMap::with_hasher(foldhash::fast::RandomState::default()),
             resident: AtomicUsize::new(0),
             limit,
@@ -113,7 +118,10 @@ where
     fn make(&self, key: &K) -> KeyedStrand<K, S> {
         // The user's `clone` runs before the shard is locked.
         let (in_map, in_stream) = (key.clone(), key.clone());
-        let keyed = Keyed { key: in_stream, common: Arc::clone(&self.common) };
+        let keyed = Keyed {
+            key: in_stream,
+            common: Arc::clone(&self.common),
+        };
         let fresh = Strand::new(keyed);
         let made = match self.map.entry(in_map) {
             Entry::Occupied(found) => Arc::clone(found.get()),
@@ -148,13 +156,27 @@ where
             !evict
         });
         let left = self.resident.fetch_sub(evicted, Ordering::Relaxed) - evicted;
-        self.sweep_at.store(self.limit.max(left + self.limit / 2), Ordering::Relaxed);
+        self.sweep_at
+            .store(self.limit.max(left + self.limit / 2), Ordering::Relaxed);
         drop(batch);
+        tracing::debug!(
+            executor = self.name(),
+            evicted,
+            left,
+            "evicted idle streams"
+        );
         evicted
     }
 
+    fn name(&self) -> &str {
+        &self.common.shared.environment().name
+    }
+
     fn streams(&self) -> Vec<KeyedStrand<K, S>> {
-        self.map.iter().map(|entry| Arc::clone(entry.value())).collect()
+        self.map
+            .iter()
+            .map(|entry| Arc::clone(entry.value()))
+            .collect()
     }
 
     pub(crate) fn metrics(&self) -> SerialMetrics {
@@ -195,9 +217,15 @@ where
                 stream.after_queued(move || drop(round));
             }
             drop(round);
-            let left = until.map_or(deadline, |until| until.saturating_duration_since(Instant::now()));
+            let left = until.map_or(deadline, |until| {
+                until.saturating_duration_since(Instant::now())
+            });
             if within(shared.worker_core(), left, passed).await.is_none() {
-                return self.streams().iter().filter(|stream| stream.is_busy()).count() as u64;
+                return self
+                    .streams()
+                    .iter()
+                    .filter(|stream| stream.is_busy())
+                    .count() as u64;
             }
             if shared.descendants() == descendants {
                 return 0;
@@ -207,7 +235,11 @@ where
 
     pub(crate) async fn drain(&self, deadline: Duration) -> Report {
         let before = self.totals();
-        let still_running = if in_handler() { self.busy_elsewhere() } else { self.settle(deadline).await };
+        let still_running = if in_handler() {
+            self.busy_elsewhere()
+        } else {
+            self.settle(deadline).await
+        };
         Report::between(before, self.totals(), still_running)
     }
 
@@ -222,10 +254,15 @@ where
             streams.iter().for_each(Strand::kick);
         }
         drop(streams);
-        let still_running = if in_handler() { self.busy_elsewhere() } else { self.settle(deadline).await };
+        let still_running = if in_handler() {
+            self.busy_elsewhere()
+        } else {
+            self.settle(deadline).await
+        };
         if still_running == 0 {
             self.sweep();
         }
+        tracing::info!(executor = self.name(), ?mode, still_running, "shut down");
         Report::between(before, self.totals(), still_running)
     }
 
@@ -251,7 +288,11 @@ where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     S: Send + 'static,
 {
-    fn close(&self, mode: Shutdown, deadline: Duration) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
+    fn close(
+        &self,
+        mode: Shutdown,
+        deadline: Duration,
+    ) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
         Box::pin(self.shut_down(mode, deadline))
     }
 

@@ -20,7 +20,9 @@ pub struct Stream<K: Send + Sync + 'static, S: Send + 'static = ()> {
 
 impl<K: Send + Sync + 'static, S: Send + 'static> Clone for Stream<K, S> {
     fn clone(&self) -> Self {
-        Self { strand: Arc::clone(&self.strand) }
+        Self {
+            strand: Arc::clone(&self.strand),
+        }
     }
 }
 
@@ -105,7 +107,7 @@ where
         match self.strand.enqueue(envelope, handler, false) {
             Started::Full(_, envelope, handler) if !must_not_block() => {
                 let line = self.strand.wait_for_room();
-                let place = block_on(None, line).expect("without a deadline the place comes first");
+                let place = block_on(line);
                 self.use_place(place.ok(), envelope, handler)
             }
             other => self.settled(other),
@@ -117,7 +119,11 @@ where
     /// # Errors
     /// The envelope comes back with the reason.
     #[inline]
-    pub fn try_submit<M, H, F, T, E>(&self, envelope: Envelope<M>, handler: H) -> Submission<T, E, M>
+    pub fn try_submit<M, H, F, T, E>(
+        &self,
+        envelope: Envelope<M>,
+        handler: H,
+    ) -> Submission<T, E, M>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
@@ -135,7 +141,11 @@ where
     ///
     /// # Errors
     /// The envelope comes back with the reason.
-    pub async fn submit_wait<M, H, F, T, E>(&self, envelope: Envelope<M>, handler: H) -> Submission<T, E, M>
+    pub async fn submit_wait<M, H, F, T, E>(
+        &self,
+        envelope: Envelope<M>,
+        handler: H,
+    ) -> Submission<T, E, M>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,

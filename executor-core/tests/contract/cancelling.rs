@@ -19,10 +19,14 @@ async fn an_execution_that_is_never_polled_never_happens<S: Kind>(core: WorkerCo
     let executor = S::narrow(&core, 1);
     let ran = Gate::new();
     let in_handler = ran.clone();
-    drop(executor.execute(S::Key::default(), Envelope::new(()), move |_, _| async move {
-        in_handler.one();
-        Ok::<_, Infallible>(())
-    }));
+    drop(executor.execute(
+        S::Key::default(),
+        Envelope::new(()),
+        move |_, _| async move {
+            in_handler.one();
+            Ok::<_, Infallible>(())
+        },
+    ));
     assert!(executor.drain(DEADLINE).await.is_complete());
     assert_eq!((ran.count(), executor.totals().finished()), (0, 0));
     assert!(S::is_whole(&executor));
@@ -33,33 +37,57 @@ async fn a_queued_message_that_is_cancelled_comes_back_and_never_runs<S: Kind>(c
     let (gate, started, ran) = (Gate::new(), Gate::new(), Gate::new());
     let first = {
         let (gate, started) = (gate.clone(), started.clone());
-        executor.try_submit(S::Key::default(), Envelope::new(1), move |_, _| async move {
-            started.one();
-            gate.pass().await;
-            Ok::<_, Infallible>(())
-        })
+        executor.try_submit(
+            S::Key::default(),
+            Envelope::new(1),
+            move |_, _| async move {
+                started.one();
+                gate.pass().await;
+                Ok::<_, Infallible>(())
+            },
+        )
     };
     let first = first.expect("room");
     started.pass().await;
     let mut queued = Vec::new();
     for number in 0..3 {
         let ran = ran.clone();
-        let submitted = executor.try_submit(S::Key::default(), Envelope::new(number), move |_, _| async move {
-            ran.one();
-            Ok::<_, Infallible>(())
-        });
+        let submitted = executor.try_submit(
+            S::Key::default(),
+            Envelope::new(number),
+            move |_, _| async move {
+                ran.one();
+                Ok::<_, Infallible>(())
+            },
+        );
         queued.push(submitted.expect("room"));
     }
     let last = queued.pop().expect("three");
     let mut polled = queued.pop().expect("two");
     assert!(is_pending(&mut polled).await);
     assert_eq!(polled.cancel().expect("not started").into_payload(), 1);
-    assert_eq!(queued.pop().expect("one").cancel().expect("not started").into_payload(), 0);
+    assert_eq!(
+        queued
+            .pop()
+            .expect("one")
+            .cancel()
+            .expect("not started")
+            .into_payload(),
+        0
+    );
     gate.open();
     first.await.expect("handled");
-    last.await.expect("the one behind the cancelled ones is handled");
+    last.await
+        .expect("the one behind the cancelled ones is handled");
     assert!(executor.drain(DEADLINE).await.is_complete());
-    assert_eq!((ran.count(), executor.totals().cancelled, executor.totals().handled), (1, 2, 2));
+    assert_eq!(
+        (
+            ran.count(),
+            executor.totals().cancelled,
+            executor.totals().handled
+        ),
+        (1, 2, 2)
+    );
     assert!(S::is_whole(&executor));
 }
 
@@ -69,11 +97,15 @@ async fn an_execution_dropped_while_it_waits_for_room_never_runs<S: Kind>(core: 
     let mut accepted = Vec::new();
     for _ in 0..2 {
         let (gate, in_handler) = (gate.clone(), started.clone());
-        let submitted = executor.try_submit(S::Key::default(), Envelope::new(()), move |_, _| async move {
-            in_handler.one();
-            gate.pass().await;
-            Ok::<_, Infallible>(())
-        });
+        let submitted = executor.try_submit(
+            S::Key::default(),
+            Envelope::new(()),
+            move |_, _| async move {
+                in_handler.one();
+                gate.pass().await;
+                Ok::<_, Infallible>(())
+            },
+        );
         accepted.push(submitted.expect("room"));
         if accepted.len() == 1 {
             started.pass().await;
@@ -81,10 +113,14 @@ async fn an_execution_dropped_while_it_waits_for_room_never_runs<S: Kind>(core: 
     }
     let waiting = |text: &'static str| {
         let ran = ran.clone();
-        Box::pin(executor.execute(S::Key::default(), Envelope::new(text), move |_, _| async move {
-            ran.one();
-            Ok::<_, Infallible>(())
-        }))
+        Box::pin(executor.execute(
+            S::Key::default(),
+            Envelope::new(text),
+            move |_, _| async move {
+                ran.one();
+                Ok::<_, Infallible>(())
+            },
+        ))
     };
     let (mut given_up, mut kept) = (waiting("given up"), waiting("kept"));
     assert!(is_pending(&mut given_up).await);
@@ -104,20 +140,32 @@ async fn a_running_handler_sees_its_cancellation<S: Kind>(core: WorkerCore) {
     let executor = S::wide(&core, "wide");
     let started = Gate::new();
     let in_handler = started.clone();
-    let submitted = executor.try_submit(S::Key::default(), Envelope::new(()), move |_, context| async move {
-        in_handler.one();
-        context.cancelled().await;
-        Ok::<_, Infallible>(context.is_cancelled())
-    });
+    let submitted = executor.try_submit(
+        S::Key::default(),
+        Envelope::new(()),
+        move |_, context| async move {
+            in_handler.one();
+            context.cancelled().await;
+            Ok::<_, Infallible>(context.is_cancelled())
+        },
+    );
     started.pass().await;
     let completion = submitted.expect("room").cancel().expect_err("it runs");
-    assert!(completion.await.expect("handled"), "the handler was woken and saw it");
-    assert_eq!((executor.totals().cancelled, executor.totals().handled), (0, 1));
+    assert!(
+        completion.await.expect("handled"),
+        "the handler was woken and saw it"
+    );
+    assert_eq!(
+        (executor.totals().cancelled, executor.totals().handled),
+        (0, 1)
+    );
 }
 
 async fn a_finished_message_cannot_be_cancelled<S: Kind>(core: WorkerCore) {
     let executor = S::wide(&core, "wide");
-    let completion = executor.try_submit(S::Key::default(), Envelope::new(()), |_, _| async { Ok::<_, Infallible>(5) });
+    let completion = executor.try_submit(S::Key::default(), Envelope::new(()), |_, _| async {
+        Ok::<_, Infallible>(5)
+    });
     let completion = completion.expect("room");
     assert!(executor.drain(DEADLINE).await.is_complete());
     assert!(completion.is_done());
@@ -130,11 +178,15 @@ async fn a_dropped_completion_changes_nothing_for_its_message<S: Kind>(core: Wor
     let (gate, ran) = (Gate::new(), Gate::new());
     for polls in 0..3 {
         let (gate, ran) = (gate.clone(), ran.clone());
-        let completion = executor.try_submit(S::Key::default(), Envelope::new(()), move |_, _| async move {
-            gate.pass().await;
-            ran.one();
-            Ok::<_, Infallible>(())
-        });
+        let completion = executor.try_submit(
+            S::Key::default(),
+            Envelope::new(()),
+            move |_, _| async move {
+                gate.pass().await;
+                ran.one();
+                Ok::<_, Infallible>(())
+            },
+        );
         let mut completion = completion.expect("room");
         for _ in 0..polls {
             assert!(is_pending(&mut completion).await);

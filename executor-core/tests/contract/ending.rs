@@ -27,7 +27,11 @@ async fn drain_waits_for_what_was_accepted_and_reports_it<S: Kind>(core: WorkerC
             Ok::<_, Infallible>(())
         }
     };
-    drop(executor.try_submit(S::Key::default(), Envelope::new(()), handler()).expect("room"));
+    drop(
+        executor
+            .try_submit(S::Key::default(), Envelope::new(()), handler())
+            .expect("room"),
+    );
     started.pass().await;
     let mut executed = Box::pin(executor.execute(S::Key::default(), Envelope::new(()), handler()));
     assert!(is_pending(&mut executed).await);
@@ -45,11 +49,15 @@ async fn an_expired_or_dropped_drain_leaves_everything_usable<S: Kind>(core: Wor
     let (gate, started) = (Gate::new(), Gate::new());
     let parked = {
         let (gate, started) = (gate.clone(), started.clone());
-        executor.try_submit(S::Key::default(), Envelope::new(()), move |_, _| async move {
-            started.one();
-            gate.pass().await;
-            Ok::<_, Infallible>(())
-        })
+        executor.try_submit(
+            S::Key::default(),
+            Envelope::new(()),
+            move |_, _| async move {
+                started.one();
+                gate.pass().await;
+                Ok::<_, Infallible>(())
+            },
+        )
     };
     started.pass().await;
     for _ in 0..10 {
@@ -58,7 +66,11 @@ async fn an_expired_or_dropped_drain_leaves_everything_usable<S: Kind>(core: Wor
         drop(dropped);
         assert_eq!(executor.drain(Duration::ZERO).await.still_running, 1);
     }
-    let queued = executor.try_submit(S::Key::default(), Envelope::new(3), |message, _| async move { Ok::<i32, Infallible>(message.payload) });
+    let queued = executor.try_submit(
+        S::Key::default(),
+        Envelope::new(3),
+        |message, _| async move { Ok::<i32, Infallible>(message.payload) },
+    );
     gate.open();
     parked.expect("room").await.expect("handled");
     assert_eq!(queued.expect("still accepted").await.expect("handled"), 3);
@@ -72,23 +84,32 @@ async fn many_drains_and_shutdowns_at_once_all_return<S: Kind>(core: WorkerCore)
     let gate = Gate::new();
     for _ in 0..32 {
         let gate = gate.clone();
-        let submitted = executor.try_submit(S::Key::default(), Envelope::new(()), move |_, _| async move {
-            gate.pass().await;
-            Ok::<_, Infallible>(())
-        });
+        let submitted = executor.try_submit(
+            S::Key::default(),
+            Envelope::new(()),
+            move |_, _| async move {
+                gate.pass().await;
+                Ok::<_, Infallible>(())
+            },
+        );
         drop(submitted.expect("room"));
     }
     let mut drains: Vec<_> = (0..8).map(|_| Box::pin(executor.drain(DEADLINE))).collect();
     for drain in &mut drains {
         assert!(is_pending(drain).await);
     }
-    let mut shutdowns: Vec<_> = (0..2).map(|_| Box::pin(executor.shutdown(Shutdown::Drain, DEADLINE))).collect();
+    let mut shutdowns: Vec<_> = (0..2)
+        .map(|_| Box::pin(executor.shutdown(Shutdown::Drain, DEADLINE)))
+        .collect();
     for shutdown in &mut shutdowns {
         assert!(is_pending(shutdown).await);
     }
     gate.open();
     for ending in drains {
-        assert_eq!((ending.await.still_running, executor.totals().handled), (0, 32));
+        assert_eq!(
+            (ending.await.still_running, executor.totals().handled),
+            (0, 32)
+        );
     }
     for ending in shutdowns {
         assert!(ending.await.is_complete());
@@ -99,20 +120,32 @@ async fn drain_waits_for_what_handlers_submit<S: Kind>(core: WorkerCore) {
     let executor = S::wide(&core, "wide");
     let (gate, ran) = (Gate::new(), Gate::new());
     let (inner, in_gate, in_ran) = (executor.clone(), gate.clone(), ran.clone());
-    let submitted = executor.try_submit(S::Key::default(), Envelope::new(()), move |_, _| async move {
-        in_gate.pass().await;
-        let child = inner.clone().try_submit(S::Key::default(), Envelope::new(()), move |_, _| async move {
-            let grandchild = inner.try_submit(S::Key::default(), Envelope::new(()), move |_, _| async move {
-                tokio::task::yield_now().await;
-                in_ran.one();
-                Ok::<_, Infallible>(())
-            });
-            drop(grandchild.expect("room"));
+    let submitted = executor.try_submit(
+        S::Key::default(),
+        Envelope::new(()),
+        move |_, _| async move {
+            in_gate.pass().await;
+            let child = inner.clone().try_submit(
+                S::Key::default(),
+                Envelope::new(()),
+                move |_, _| async move {
+                    let grandchild = inner.try_submit(
+                        S::Key::default(),
+                        Envelope::new(()),
+                        move |_, _| async move {
+                            tokio::task::yield_now().await;
+                            in_ran.one();
+                            Ok::<_, Infallible>(())
+                        },
+                    );
+                    drop(grandchild.expect("room"));
+                    Ok::<_, Infallible>(())
+                },
+            );
+            drop(child.expect("room"));
             Ok::<_, Infallible>(())
-        });
-        drop(child.expect("room"));
-        Ok::<_, Infallible>(())
-    });
+        },
+    );
     drop(submitted.expect("room"));
     let mut drain = Box::pin(executor.drain(DEADLINE));
     assert!(is_pending(&mut drain).await);
@@ -125,20 +158,34 @@ async fn drain_and_shutdown_inside_a_handler_return_at_once<S: Kind>(core: Worke
     for mode in [Shutdown::Drain, Shutdown::Abort] {
         let executor = S::wide(&core, "wide");
         let inner = executor.clone();
-        let ended = executor.try_submit(S::Key::default(), Envelope::new(()), move |_, _| async move {
-            let drained = inner.drain(DEADLINE).await;
-            let shut = inner.shutdown(mode, DEADLINE).await;
-            Ok::<_, Infallible>((drained.still_running, shut.still_running))
+        let ended = executor.try_submit(
+            S::Key::default(),
+            Envelope::new(()),
+            move |_, _| async move {
+                let drained = inner.drain(DEADLINE).await;
+                let shut = inner.shutdown(mode, DEADLINE).await;
+                Ok::<_, Infallible>((drained.still_running, shut.still_running))
+            },
+        );
+        assert_eq!(
+            ended.expect("room").await.expect("handled"),
+            (1, 1),
+            "{mode:?}: the handler itself"
+        );
+        let refused = executor.try_submit(S::Key::default(), Envelope::new(()), |_, _| async {
+            Ok::<_, Infallible>(())
         });
-        assert_eq!(ended.expect("room").await.expect("handled"), (1, 1), "{mode:?}: the handler itself");
-        let refused = executor.try_submit(S::Key::default(), Envelope::new(()), |_, _| async { Ok::<_, Infallible>(()) });
         assert!(refused.is_err());
         assert!(executor.drain(DEADLINE).await.is_complete());
         let executor = S::wide(&core, "wide");
         let inner = executor.clone();
-        let ended = executor.execute(S::Key::default(), Envelope::new(()), move |_, _| async move {
-            Ok::<_, Infallible>(inner.shutdown(mode, DEADLINE).await.still_running)
-        });
+        let ended = executor.execute(
+            S::Key::default(),
+            Envelope::new(()),
+            move |_, _| async move {
+                Ok::<_, Infallible>(inner.shutdown(mode, DEADLINE).await.still_running)
+            },
+        );
         assert_eq!(ended.await.expect("handled"), 1);
     }
 }
@@ -148,13 +195,23 @@ async fn the_last_handle_can_be_dropped_inside_a_handler<S: Kind>(core: WorkerCo
     drop(core);
     let gate = Gate::new();
     let (inner, in_gate) = (executor.clone(), gate.clone());
-    let completion = executor.try_submit(S::Key::default(), Envelope::new(()), move |_, _| async move {
-        in_gate.pass().await;
-        drop(inner);
-        tokio::task::yield_now().await;
-        Ok::<_, Infallible>(9)
-    });
+    let completion = executor.try_submit(
+        S::Key::default(),
+        Envelope::new(()),
+        move |_, _| async move {
+            in_gate.pass().await;
+            drop(inner);
+            tokio::task::yield_now().await;
+            Ok::<_, Infallible>(9)
+        },
+    );
     drop(executor);
     gate.open();
-    assert_eq!(completion.expect("room").await.expect("what was accepted is handled"), 9);
+    assert_eq!(
+        completion
+            .expect("room")
+            .await
+            .expect("what was accepted is handled"),
+        9
+    );
 }

@@ -48,8 +48,13 @@ pub(crate) enum Host {
 /// Runs a case on a host, under the deadline.
 pub(crate) fn run<F: Future<Output = ()>>(host: Host, case: impl FnOnce(WorkerCore) -> F) {
     let runtime = match host {
-        Host::TokioMany => tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build(),
-        Host::Threads | Host::TokioOne => tokio::runtime::Builder::new_current_thread().enable_time().build(),
+        Host::TokioMany => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_time()
+            .build(),
+        Host::Threads | Host::TokioOne => tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build(),
     };
     let runtime = runtime.expect("a runtime");
     let core = match host {
@@ -57,7 +62,11 @@ pub(crate) fn run<F: Future<Output = ()>>(host: Host, case: impl FnOnce(WorkerCo
         Host::TokioMany | Host::TokioOne => WorkerCore::tokio(runtime.handle()),
     };
     let core = core.build().expect("legal options");
-    runtime.block_on(async { tokio::time::timeout(DEADLINE, case(core)).await.expect("the case ends in time") });
+    runtime.block_on(async {
+        tokio::time::timeout(DEADLINE, case(core))
+            .await
+            .expect("the case ends in time")
+    });
 }
 
 /// What handlers wait at, or count with.
@@ -84,7 +93,11 @@ impl Gate {
     }
 
     pub(crate) async fn pass_times(&self, times: u32) {
-        self.0.acquire_many(times).await.expect("never closed").forget();
+        self.0
+            .acquire_many(times)
+            .await
+            .expect("never closed")
+            .forget();
     }
 
     /// How often `one` was called and nobody passed.
@@ -95,7 +108,10 @@ impl Gate {
 
 /// Polls once and says whether it is pending.
 pub(crate) async fn is_pending<F: Future + Unpin>(future: &mut F) -> bool {
-    std::future::poll_fn(|context| std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(context).is_pending())).await
+    std::future::poll_fn(|context| {
+        std::task::Poll::Ready(std::pin::Pin::new(&mut *future).poll(context).is_pending())
+    })
+    .await
 }
 
 macro_rules! on_every_host {

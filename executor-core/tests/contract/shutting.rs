@@ -2,7 +2,9 @@
 
 use std::convert::Infallible;
 
-use executor_core::{Envelope, ExecuteError, Executor, Failure, RejectReason, Shutdown, WorkerCore};
+use executor_core::{
+    Envelope, ExecuteError, Executor, Failure, RejectReason, Shutdown, WorkerCore,
+};
 
 use super::{DEADLINE, Gate, Kind, is_pending, on_every_host};
 
@@ -15,15 +17,31 @@ on_every_host![
     shutting_down_the_core_ends_its_executors,
 ];
 
-async fn nothing_runs_before_the_first_message_and_ending_twice_is_harmless<S: Kind>(core: WorkerCore) {
+async fn nothing_runs_before_the_first_message_and_ending_twice_is_harmless<S: Kind>(
+    core: WorkerCore,
+) {
     let executor = S::wide(&core, "wide");
     assert_eq!(executor.totals().finished(), 0);
     for _ in 0..2 {
-        assert_eq!(executor.drain(DEADLINE).await, executor_core::Report::default());
+        assert_eq!(
+            executor.drain(DEADLINE).await,
+            executor_core::Report::default()
+        );
     }
-    for mode in [Shutdown::Drain, Shutdown::Drain, Shutdown::Abort, Shutdown::Drain] {
-        assert_eq!(executor.shutdown(mode, DEADLINE).await, executor_core::Report::default());
-        assert_eq!(executor.drain(DEADLINE).await, executor_core::Report::default());
+    for mode in [
+        Shutdown::Drain,
+        Shutdown::Drain,
+        Shutdown::Abort,
+        Shutdown::Drain,
+    ] {
+        assert_eq!(
+            executor.shutdown(mode, DEADLINE).await,
+            executor_core::Report::default()
+        );
+        assert_eq!(
+            executor.drain(DEADLINE).await,
+            executor_core::Report::default()
+        );
     }
 }
 
@@ -33,12 +51,26 @@ async fn a_closed_executor_gives_the_envelope_back<S: Kind>(core: WorkerCore) {
         assert!(executor.shutdown(mode, DEADLINE).await.is_complete());
         let envelope = Envelope::new("mine");
         let id = envelope.id();
-        let executed = executor.execute(S::Key::default(), envelope, |_, _| async { Ok::<_, Infallible>(()) }).await;
-        let Err(ExecuteError::Rejected(rejected)) = executed else { panic!("not refused: {executed:?}") };
-        assert_eq!((&rejected.reason, rejected.work.id(), rejected.work.payload), (&RejectReason::Closed, id, "mine"));
-        let submitted = executor.try_submit(S::Key::default(), rejected.work, |_, _| async { Ok::<_, Infallible>(()) });
+        let executed = executor
+            .execute(S::Key::default(), envelope, |_, _| async {
+                Ok::<_, Infallible>(())
+            })
+            .await;
+        let Err(ExecuteError::Rejected(rejected)) = executed else {
+            panic!("not refused: {executed:?}")
+        };
+        assert_eq!(
+            (&rejected.reason, rejected.work.id(), rejected.work.payload),
+            (&RejectReason::Closed, id, "mine")
+        );
+        let submitted = executor.try_submit(S::Key::default(), rejected.work, |_, _| async {
+            Ok::<_, Infallible>(())
+        });
         let rejected = submitted.expect_err("closed");
-        assert_eq!((&rejected.reason, rejected.work.id(), rejected.work.payload), (&RejectReason::Closed, id, "mine"));
+        assert_eq!(
+            (&rejected.reason, rejected.work.id(), rejected.work.payload),
+            (&RejectReason::Closed, id, "mine")
+        );
         assert_eq!(executor.totals().refused, 2);
     }
 }
@@ -48,10 +80,14 @@ async fn accepted_work_is_handled_by_a_draining_shutdown<S: Kind>(core: WorkerCo
     let gate = Gate::new();
     let submit = || {
         let gate = gate.clone();
-        executor.try_submit(S::Key::default(), Envelope::new(()), move |_, _| async move {
-            gate.pass().await;
-            Ok::<_, Infallible>(())
-        })
+        executor.try_submit(
+            S::Key::default(),
+            Envelope::new(()),
+            move |_, _| async move {
+                gate.pass().await;
+                Ok::<_, Infallible>(())
+            },
+        )
     };
     let accepted: Vec<_> = (0..10).map(|_| submit().expect("room")).collect();
     let mut shutdown = Box::pin(executor.shutdown(Shutdown::Drain, DEADLINE));
@@ -59,7 +95,10 @@ async fn accepted_work_is_handled_by_a_draining_shutdown<S: Kind>(core: WorkerCo
     assert_eq!(submit().expect_err("closing").reason, RejectReason::Closed);
     gate.open();
     let report = shutdown.await;
-    assert_eq!((report.handled, report.aborted, report.still_running), (10, 0, 0));
+    assert_eq!(
+        (report.handled, report.aborted, report.still_running),
+        (10, 0, 0)
+    );
     for completion in accepted {
         completion.await.expect("handled");
     }
@@ -70,16 +109,23 @@ async fn accepted_work_ends_as_aborted_in_an_aborting_shutdown<S: Kind>(core: Wo
     let (never, started) = (Gate::new(), Gate::new());
     let submit = || {
         let (never, started) = (never.clone(), started.clone());
-        executor.try_submit(S::Key::default(), Envelope::new(()), move |_, _| async move {
-            started.one();
-            never.pass().await;
-            Ok::<_, Infallible>(())
-        })
+        executor.try_submit(
+            S::Key::default(),
+            Envelope::new(()),
+            move |_, _| async move {
+                started.one();
+                never.pass().await;
+                Ok::<_, Infallible>(())
+            },
+        )
     };
     let accepted: Vec<_> = (0..10).map(|_| submit().expect("room")).collect();
     started.pass().await;
     let report = executor.shutdown(Shutdown::Abort, DEADLINE).await;
-    assert_eq!((report.handled, report.aborted, report.still_running), (0, 10, 0));
+    assert_eq!(
+        (report.handled, report.aborted, report.still_running),
+        (0, 10, 0)
+    );
     assert_eq!(started.count(), 0, "what had not started never runs");
     for completion in accepted {
         let outcome = completion.await;
@@ -90,7 +136,11 @@ async fn accepted_work_ends_as_aborted_in_an_aborting_shutdown<S: Kind>(core: Wo
 
 async fn work_that_races_with_a_shutdown_is_handled_or_handed_back<S: Kind>(core: WorkerCore) {
     for round in 0..40 {
-        let mode = if round % 2 == 0 { Shutdown::Drain } else { Shutdown::Abort };
+        let mode = if round % 2 == 0 {
+            Shutdown::Drain
+        } else {
+            Shutdown::Abort
+        };
         let executor = S::narrow(&core, 8);
         let mut producers = Vec::new();
         for _ in 0..3 {
@@ -105,14 +155,20 @@ async fn work_that_races_with_a_shutdown_is_handled_or_handed_back<S: Kind>(core
                         Ok::<_, Infallible>(())
                     };
                     if number % 2 == 0 {
-                        match executor.execute(S::Key::default(), Envelope::new(number), handler).await {
+                        match executor
+                            .execute(S::Key::default(), Envelope::new(number), handler)
+                            .await
+                        {
                             Ok(()) => handled += 1,
                             Err(ExecuteError::Aborted) => aborted += 1,
-                            Err(ExecuteError::Rejected(rejected)) => refused += u64::from(rejected.work.payload == number),
+                            Err(ExecuteError::Rejected(rejected)) => {
+                                refused += u64::from(rejected.work.payload == number)
+                            }
                             Err(other) => panic!("{other:?}"),
                         }
                     } else {
-                        match executor.try_submit(S::Key::default(), Envelope::new(number), handler) {
+                        match executor.try_submit(S::Key::default(), Envelope::new(number), handler)
+                        {
                             Ok(completion) => match completion.await {
                                 Ok(()) => handled += 1,
                                 Err(Failure::Aborted) => aborted += 1,
@@ -146,21 +202,32 @@ async fn work_that_races_with_a_shutdown_is_handled_or_handed_back<S: Kind>(core
 
 async fn shutting_down_the_core_ends_its_executors<S: Kind>(core: WorkerCore) {
     let executor = S::wide(&core, "wide");
-    executor.execute(S::Key::default(), Envelope::new(()), |_, _| async { Ok::<_, Infallible>(()) }).await.expect("handled");
+    executor
+        .execute(S::Key::default(), Envelope::new(()), |_, _| async {
+            Ok::<_, Infallible>(())
+        })
+        .await
+        .expect("handled");
     let (gate, in_handler) = (Gate::new(), core.clone());
     let passing = gate.clone();
-    let running = executor.try_submit(S::Key::default(), Envelope::new(()), move |_, _| async move {
-        passing.pass().await;
-        drop(in_handler);
-        Ok::<_, Infallible>(())
-    });
+    let running = executor.try_submit(
+        S::Key::default(),
+        Envelope::new(()),
+        move |_, _| async move {
+            passing.pass().await;
+            drop(in_handler);
+            Ok::<_, Infallible>(())
+        },
+    );
     let mut shutdown = Box::pin(core.shutdown(Shutdown::Drain, DEADLINE));
     assert!(is_pending(&mut shutdown).await);
     gate.open();
     let report = shutdown.await;
     assert_eq!((report.handled, report.still_running), (1, 0));
     running.expect("room").await.expect("handled");
-    let refused = executor.try_submit(S::Key::default(), Envelope::new(()), |_, _| async { Ok::<_, Infallible>(()) });
+    let refused = executor.try_submit(S::Key::default(), Envelope::new(()), |_, _| async {
+        Ok::<_, Infallible>(())
+    });
     assert_eq!(refused.expect_err("closed").reason, RejectReason::Closed);
     assert!(core.spawn(async {}).is_err());
 }

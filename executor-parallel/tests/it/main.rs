@@ -2,5 +2,6 @@
 
 #[path = "../../../executor-core/tests/contract/mod.rs"]
 mod contract;
-mod probe;
+mod limit;
+mod permits;
 mod subject;

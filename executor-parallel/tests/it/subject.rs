@@ -12,23 +12,36 @@ impl Kind for Subject {
     type Key = ();
 
     fn wide(core: &WorkerCore, name: &str) -> ParallelExecutor {
-        ParallelExecutor::builder(core).max_concurrency(8).name(name).build().expect("legal options")
+        ParallelExecutor::builder(core)
+            .max_concurrency(8)
+            .name(name)
+            .build()
+            .expect("legal options")
     }
 
     fn narrow(core: &WorkerCore, queue: usize) -> ParallelExecutor {
-        ParallelExecutor::builder(core).max_concurrency(1).queue(queue).build().expect("legal options")
+        ParallelExecutor::builder(core)
+            .max_concurrency(1)
+            .queue(queue)
+            .build()
+            .expect("legal options")
     }
 
     fn zeros(core: &WorkerCore) -> Vec<(&'static str, Option<BuildError>)> {
         let builder = || ParallelExecutor::builder(core);
         vec![
-            ("max_concurrency", builder().max_concurrency(0).build().err()),
+            (
+                "max_concurrency",
+                builder().max_concurrency(0).build().err(),
+            ),
             ("queue", builder().queue(0).build().err()),
         ]
     }
 
     fn is_whole(executor: &ParallelExecutor) -> bool {
         let metrics = executor.metrics();
-        executor.available_permits() == metrics.limit && metrics.waiting == 0 && metrics.running == 0
+        executor.available_permits() == metrics.limit
+            && metrics.waiting == 0
+            && metrics.running == 0
     }
 }

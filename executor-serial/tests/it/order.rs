@@ -11,15 +11,24 @@ fn a_value_goes_in_and_comes_out() {
     let core = WorkerCore::threads(2).build().expect("two threads");
     let executor: SerialExecutor<u64> = SerialExecutor::builder(&core).build().expect("defaults");
     let stream = executor.stream(&7);
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
     let value = runtime.block_on(async {
-        stream.execute(Envelope::new(41_u64), |message, _| async move { Ok::<_, Infallible>(message.payload + 1) }).await
+        stream
+            .execute(Envelope::new(41_u64), |message, _| async move {
+                Ok::<_, Infallible>(message.payload + 1)
+            })
+            .await
     });
     assert_eq!(value.expect("handled"), 42);
-    let value = runtime.block_on(executor.execute(7, Envelope::new(41_u64), |message, _| async move {
-        tokio::task::yield_now().await;
-        Ok::<_, Infallible>(message.payload + 2)
-    }));
+    let value =
+        runtime.block_on(
+            executor.execute(7, Envelope::new(41_u64), |message, _| async move {
+                tokio::task::yield_now().await;
+                Ok::<_, Infallible>(message.payload + 2)
+            }),
+        );
     assert_eq!(value.expect("handled"), 43);
     assert_eq!(executor.metrics().totals.handled, 2);
 }
@@ -27,8 +36,11 @@ fn a_value_goes_in_and_comes_out() {
 #[test]
 fn a_million_messages_of_four_producers_are_handled_once_and_in_order() {
     let core = WorkerCore::threads(2).build().expect("two threads");
-    let executor: SerialExecutor<u64, [u64; 4]> =
-        SerialExecutor::builder(&core).state(|_| [0_u64; 4]).queue_per_stream(4_096).build().expect("legal");
+    let executor: SerialExecutor<u64, [u64; 4]> = SerialExecutor::builder(&core)
+        .state(|_| [0_u64; 4])
+        .queue_per_stream(4_096)
+        .build()
+        .expect("legal");
     let handled = Arc::new(AtomicU64::new(0));
     std::thread::scope(|scope| {
         for producer in 0..4_usize {
@@ -37,19 +49,24 @@ fn a_million_messages_of_four_producers_are_handled_once_and_in_order() {
                 let stream = executor.stream(&1);
                 for number in 0..250_000_u64 {
                     let handled = Arc::clone(&handled);
-                    let submitted = stream.submit(Envelope::new(number), move |message, mut context| async move {
-                        let last = &mut context.state()[producer];
-                        assert_eq!(*last, message.payload, "each producer's order is kept");
-                        *last += 1;
-                        handled.fetch_add(1, Ordering::Relaxed);
-                        Ok::<_, Infallible>(())
-                    });
+                    let submitted = stream.submit(
+                        Envelope::new(number),
+                        move |message, mut context| async move {
+                            let last = &mut context.state()[producer];
+                            assert_eq!(*last, message.payload, "each producer's order is kept");
+                            *last += 1;
+                            handled.fetch_add(1, Ordering::Relaxed);
+                            Ok::<_, Infallible>(())
+                        },
+                    );
                     drop(submitted.expect("a plain thread waits for room"));
                 }
             });
         }
     });
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
     let report = runtime.block_on(executor.drain(std::time::Duration::from_secs(60)));
     assert!(report.is_complete(), "{report:?}");
     assert_eq!(handled.load(Ordering::Relaxed), 1_000_000);

@@ -12,19 +12,31 @@ impl Kind for Subject {
     type Key = u64;
 
     fn wide(core: &WorkerCore, name: &str) -> SerialExecutor<u64> {
-        SerialExecutor::builder(core).name(name).build().expect("legal options")
+        SerialExecutor::builder(core)
+            .name(name)
+            .build()
+            .expect("legal options")
     }
 
     fn narrow(core: &WorkerCore, queue: usize) -> SerialExecutor<u64> {
-        SerialExecutor::builder(core).queue_per_stream(queue).build().expect("legal options")
+        SerialExecutor::builder(core)
+            .queue_per_stream(queue)
+            .build()
+            .expect("legal options")
     }
 
     fn zeros(core: &WorkerCore) -> Vec<(&'static str, Option<BuildError>)> {
         let builder = || SerialExecutor::<u64>::builder(core);
         vec![
-            ("queue_per_stream", builder().queue_per_stream(0).build().err()),
+            (
+                "queue_per_stream",
+                builder().queue_per_stream(0).build().err(),
+            ),
             ("queue_total", builder().queue_total(0).build().err()),
-            ("resident_streams", builder().resident_streams(0).build().err()),
+            (
+                "resident_streams",
+                builder().resident_streams(0).build().err(),
+            ),
         ]
     }
 
