@@ -10,8 +10,8 @@ export RUSTUP_AUTO_INSTALL=0
 
 readonly HOST=x86_64-unknown-linux-gnu
 readonly LIBRARIES=(-p executor-core -p executor-serial -p executor-parallel)
-readonly FAST=(fmt lint test no-pool doc loom allocations bench-smoke replay asan tsan miri)
-readonly LONG=(loom-long tsan-long)
+readonly FAST=(fmt lint test no-pool doc loom allocations bench-smoke replay asan miri)
+readonly LONG=(loom-long tsan tsan-long)
 # Builds with other flags have directories of their own, so that no step throws away another's work.
 readonly TARGET="${CARGO_TARGET_DIR:-$PWD/target}"
 
@@ -72,7 +72,7 @@ run_loom() { # preemptions
     # Optimised, or the models take hours; with debug assertions, or they check less; without LTO, which gains nothing here.
     CARGO_TARGET_DIR="$TARGET/loom" RUSTFLAGS="${RUSTFLAGS:-} --cfg loom" LOOM_MAX_PREEMPTIONS="$1" \
         CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true \
-        cargo test --release -p executor-core --test loom "${LOCKED[@]}"
+        cargo test --release -p executor-core --lib "${LOCKED[@]}" model::
 }
 
 step_loom() { run_loom "${LOOM_MAX_PREEMPTIONS:-2}"; }

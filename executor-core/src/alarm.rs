@@ -69,7 +69,8 @@ struct Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.shared.lock().wakers.remove(&self.key);
+        // Bound first, so that the lock is gone when the waker is dropped.
+        let _waker = self.shared.lock().wakers.remove(&self.key);
         self.shared.changed.notify_one();
     }
 }

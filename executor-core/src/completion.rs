@@ -61,6 +61,8 @@ impl<T, E, M> Completion<T, E, M> {
 
     /// Cancels work that has not started: it will never run, and its message comes back.
     ///
+    /// Its place in a bounded queue becomes free when its turn comes.
+    ///
     /// # Errors
     /// Work that has started goes on; its handler sees the request in its context, and the
     /// completion comes back to be awaited or dropped.

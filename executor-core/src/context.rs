@@ -91,7 +91,7 @@ impl Anchor {
 ///
 /// A handler owns its context. The message counts as handled only when the context is gone too: a
 /// context that is sent elsewhere keeps its stream waiting until it is dropped there, and one that
-/// is forgotten keeps it waiting for ever.
+/// is forgotten, or returned as the handler's own value, keeps it waiting for ever.
 ///
 /// ```compile_fail,E0382
 /// # fn f(context: executor_core::PolicyContext) {

@@ -128,14 +128,16 @@ impl CoreShared {
 
     #[cold]
     fn executors_are_idle(&self) -> bool {
-        let executors: Vec<_> = {
-            let executors = self
-                .executors
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            executors.iter().filter_map(Weak::upgrade).collect()
-        };
+        let executors = self.live_executors();
         executors.iter().all(|executor| executor.is_idle())
+    }
+
+    fn live_executors(&self) -> Vec<Arc<dyn Lifecycle>> {
+        let executors = self
+            .executors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        executors.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Something that kept workers from leaving is gone.
@@ -156,13 +158,27 @@ impl CoreShared {
         }
     }
 
-    /// A worker has left.
-    pub(crate) fn note_exit(&self) {
-        if self.running.fetch_sub(1, Ordering::SeqCst) == 1 {
+    /// A worker has left; true: it was the last.
+    pub(crate) fn note_exit(&self) -> bool {
+        let last = self.running.fetch_sub(1, Ordering::SeqCst) == 1;
+        if last {
             self.resolve(|_| true);
         } else {
             self.note_quiet();
         }
+        last
+    }
+
+    /// The runtime has dropped all workers with work left: what is queued or waits ends as aborted,
+    /// on this thread.
+    pub(crate) fn abandon(&self) {
+        self.close(true);
+        self.live_executors()
+            .iter()
+            .for_each(|executor| executor.refuse(Shutdown::Abort));
+        let _duty = worker::OnDuty::new(self, 0);
+        let mut runner = worker::Runner::new(self, 0);
+        while runner.run_batch() {}
     }
 
     fn resolve(&self, which: impl Fn(&Watcher) -> bool) {
@@ -364,16 +380,8 @@ impl WorkerCore {
     /// Once polled, the shutdown goes on by itself.
     pub async fn shutdown(&self, mode: Shutdown, deadline: Duration) -> Report {
         let until = std::time::Instant::now().checked_add(deadline);
-        let executors: Vec<_> = {
-            let executors = self
-                .shared()
-                .executors
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            executors.iter().filter_map(Weak::upgrade).collect()
-        };
         let mut report = Report::default();
-        for executor in executors {
+        for executor in self.shared().live_executors() {
             let left = until.map_or(deadline, |until| {
                 until.saturating_duration_since(std::time::Instant::now())
             });

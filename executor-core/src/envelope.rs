@@ -696,18 +696,14 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_is_80_bytes_without_its_payload() {
+    fn an_envelope_is_72_bytes_without_its_payload() {
         assert_eq!(
             (
                 size_of::<Envelope<()>>(),
                 size_of::<Envelope<u32>>(),
                 size_of::<Envelope<u64>>()
             ),
-            (80, 80, 88)
-        );
-        assert_eq!(
-            size_of::<Option<Envelope<u64>>>(),
-            size_of::<Envelope<u64>>()
+            (72, 72, 80)
         );
     }
 }

@@ -145,8 +145,8 @@ impl WorkerTask {
 
 impl Drop for WorkerTask {
     fn drop(&mut self) {
-        if !self.done {
-            self.core.note_exit();
+        if !self.done && self.core.note_exit() {
+            self.core.abandon();
         }
     }
 }

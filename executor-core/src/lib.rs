@@ -22,6 +22,8 @@ mod lane;
 mod lifecycle;
 mod message;
 mod metrics;
+#[cfg(all(loom, test))]
+mod model;
 mod park;
 mod pool;
 mod room;

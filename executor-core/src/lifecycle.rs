@@ -79,6 +79,9 @@ pub trait Lifecycle: Send + Sync {
         mode: Shutdown,
         deadline: Duration,
     ) -> Pin<Box<dyn Future<Output = Report> + Send + '_>>;
+    /// Refuses new messages from now on and, in abort mode, makes what is accepted end as aborted;
+    /// waits for nothing.
+    fn refuse(&self, mode: Shutdown);
     /// Whether nothing of it runs, waits or is queued.
     fn is_idle(&self) -> bool;
 }

@@ -85,7 +85,15 @@ impl Bounds {
                 limit: self.per_stream,
             });
         }
-        self.take(room)
+        let taken = self.take(room);
+        if matches!(taken, Err(RejectReason::TotalFull { .. })) {
+            // The place in the room that was held for a moment may have turned a waiter away.
+            model_fence();
+            if self.waiting.load(Ordering::SeqCst) != 0 {
+                self.serve(room);
+            }
+        }
+        taken
     }
 
     #[inline]
@@ -122,17 +130,22 @@ impl Bounds {
     #[cold]
     fn serve(&self, room: &Room) {
         loop {
+            // A waiter's strand may be its last reference: it is dropped after the lock.
+            let mut gone = Vec::new();
             let mut waiters = self.lock();
-            let granted = self.next_granted(&mut waiters, key(room)).or_else(|| {
-                let keys: Vec<_> = if self.total.is_some() {
-                    waiters.keys().copied().collect()
-                } else {
-                    Vec::new()
-                };
-                keys.into_iter()
-                    .find_map(|key| self.next_granted(&mut waiters, key))
-            });
+            let granted = self
+                .next_granted(&mut waiters, &mut gone, key(room))
+                .or_else(|| {
+                    let keys: Vec<_> = if self.total.is_some() {
+                        waiters.keys().copied().collect()
+                    } else {
+                        Vec::new()
+                    };
+                    keys.into_iter()
+                        .find_map(|key| self.next_granted(&mut waiters, &mut gone, key))
+                });
             drop(waiters);
+            drop(gone);
             match granted {
                 Some(waiter) => waiter.grant(),
                 None => return,
@@ -144,11 +157,12 @@ impl Bounds {
     fn next_granted(
         &self,
         waiters: &mut HashMap<usize, VecDeque<Box<dyn Waiter>>>,
+        gone: &mut Vec<Box<dyn Waiter>>,
         key: usize,
     ) -> Option<Box<dyn Waiter>> {
         let queue = waiters.get_mut(&key)?;
         while queue.front().is_some_and(|waiter| !waiter.is_awaited()) {
-            queue.pop_front();
+            gone.extend(queue.pop_front());
             self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
         let granted = match queue.front() {
@@ -174,14 +188,16 @@ impl Bounds {
         let mut waiters = self.lock();
         let queue = waiters.entry(key(strand.room())).or_default();
         // Those who gave up at the end of the line leave with the next who comes.
-        let before = queue.len();
-        queue.retain(|waiter| waiter.is_awaited());
-        self.waiting
-            .fetch_sub(before - queue.len(), Ordering::SeqCst);
+        let (awaited, gone) = queue
+            .drain(..)
+            .partition::<VecDeque<_>, _>(|waiter| waiter.is_awaited());
+        *queue = awaited;
+        self.waiting.fetch_sub(gone.len(), Ordering::SeqCst);
         queue.push_back(waiter);
         // ORDERING: SeqCst, before the last look for room in `serve` (see the module).
         self.waiting.fetch_add(1, Ordering::SeqCst);
         drop(waiters);
+        drop(gone);
         model_fence();
         self.serve(strand.room());
         completion

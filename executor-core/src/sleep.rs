@@ -18,9 +18,9 @@
 //! the worker's last look, which then finds it; or the worker's change comes before the pusher's
 //! look at the word, which then finds nobody searching and a sleeper to wake.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
-use crate::sync::{AtomicU64, Ordering, model_fence};
+use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, model_fence};
 
 const SLEEPER: u64 = 1;
 const SEARCHER: u64 = 1 << 32;

@@ -194,6 +194,12 @@ impl<O: StreamOwner> Strand<O> {
         self.head.handled.load(Ordering::Relaxed)
     }
 
+    /// Moves what an idle stream has counted to the executor's counts, before it is evicted.
+    pub fn settle_counts(&mut self) {
+        let handled = self.head.handled.swap(0, Ordering::Relaxed);
+        self.owner.shared().counters().add_handled(handled);
+    }
+
     /// Refuses messages from now on.
     pub fn close(&self) {
         self.head.word.close();
@@ -684,7 +690,7 @@ impl<O: StreamOwner> Drop for Strand<O> {
             cells.iter().all(|cell| cell.is_null()),
             "a dropped stream is idle"
         );
-        self.owner.shared().counters().add_handled(self.handled());
+        self.settle_counts();
         self.forget_state();
     }
 }

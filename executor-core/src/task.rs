@@ -163,7 +163,12 @@ impl OnCore {
 
     /// # Safety
     /// The caller owns the link, which heads a cell whose scope derefs to this.
-    unsafe fn run_cell(&self, cell: NonNull<Header>, turn: &Turn<'_>) {
+    unsafe fn run_cell(
+        &self,
+        cell: NonNull<Header>,
+        turn: &Turn<'_>,
+        is_aborting: impl FnOnce() -> bool,
+    ) {
         // SAFETY: the caller owns the cell.
         let vtable = unsafe { cell.as_ref() }.vtable();
         let run = if turn.core.is_aborting() {
@@ -175,13 +180,16 @@ impl OnCore {
         if unsafe { run(cell) } == Step::Pending {
             if self.note.get() == UNNOTED {
                 self.note.set(turn.core.waiting.note(cell));
+                // An abort that looked at those who wait before this note is seen here, by way of
+                // the notes' lock; one that looks later wakes the task. Running, it is not pushed.
+                if turn.core.is_aborting() || is_aborting() {
+                    // SAFETY: pending: the cell is still ours until it is parked.
+                    let _running = unsafe { cell.as_ref() }.status.notify();
+                }
             }
             // SAFETY: pending: the cell is still ours until it is parked.
             if unsafe { cell.as_ref() }.status.park() {
                 turn.core.push_admitted(cell.cast());
-            } else if turn.core.is_aborting() {
-                // It went to wait just when the abort looked at those that wait: look again.
-                turn.core.abort_waiting();
             }
         }
     }
@@ -239,7 +247,7 @@ impl Scope for OnCore {
         // since the scope follows the header at its own alignment.
         let scope = unsafe { scope_of::<Self>(link.cast()) };
         // SAFETY: as the caller says.
-        unsafe { scope.run_cell(link.cast(), turn) };
+        unsafe { scope.run_cell(link.cast(), turn, || false) };
     }
 }
 
@@ -360,7 +368,11 @@ impl<L: Limiter> Scope for UnderLimit<L> {
             // A straying context keeps it: wait for that like for any wake.
         }
         // SAFETY: as the caller says.
-        unsafe { scope.on_core.run_cell(cell, turn) };
+        unsafe {
+            scope
+                .on_core
+                .run_cell(cell, turn, || scope.limiter.is_aborting())
+        };
     }
 }
 

@@ -19,7 +19,7 @@ use std::sync::atomic::AtomicPtr;
 use crate::core::CoreShared;
 use crate::lane::{Lane, Link, List, Pushed};
 use crate::park::Parker;
-use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, fence};
 
 /// The most links on a board.
 pub const MAX_BATCH: usize = if cfg!(executor_tiny) { 2 } else { 128 };
@@ -225,6 +225,9 @@ impl<'a> Runner<'a> {
                 self.core.wake_one();
             }
         } else if more {
+            // The board was filled before the look at the sleepers, or one that lies down just now
+            // sees no work here while this worker sees nobody to wake.
+            fence(Ordering::SeqCst);
             self.core.wake_one();
         }
         self.run_board();
@@ -262,10 +265,15 @@ impl<'a> Runner<'a> {
         if shelf.is_empty() {
             return list;
         }
+        let mut edge = false;
         while let Some(link) = list.pop() {
             // SAFETY: the list is ours, and each link is given away once.
             let pushed = unsafe { self.me().lane.push(link, true) };
             debug_assert_ne!(pushed, Pushed::Closed);
+            edge |= pushed == Pushed::Edge;
+        }
+        if edge {
+            self.core.wake_one();
         }
         shelf
     }
@@ -374,6 +382,10 @@ impl<'a> Runner<'a> {
         if self.searching {
             self.searching = false;
             self.core.sleepers.stop_searching();
+            // A push that saw this searcher has woken nobody (sleep, I3).
+            if self.core.has_work() {
+                self.core.wake_one();
+            }
         }
     }
 }

@@ -46,7 +46,7 @@ pin_project! {
         Lazy { start: Option<(Envelope<M>, H)>, held: Option<Held<'a>> },
         InLine { line: Completion<Permit>, start: Option<(Envelope<M>, H)>, generation: u32 },
         // The future is dropped before the permit is given back: fields drop in order.
-        Running { #[pin] handler: F, held: Held<'a> },
+        Running { #[pin] handler: F, held: Option<Held<'a>>, generation: u32 },
         Over,
     }
 }
@@ -162,8 +162,12 @@ where
                         }
                     }
                 }
-                StageProj::Running { handler, held } => {
-                    let generation = held.generation();
+                StageProj::Running {
+                    handler,
+                    held,
+                    generation,
+                } => {
+                    let generation = *generation;
                     let polled = run_as_handler(&gate.environment, generation, || {
                         catch_unwind(AssertUnwindSafe(|| handler.poll(context)))
                     });
@@ -172,7 +176,9 @@ where
                         Ok(Poll::Ready(output)) => output.map_err(Failure::Handler),
                         Err(payload) => Err(panicked(payload)),
                     };
-                    // The handler's future is dropped, then the permit given back.
+                    // The handler's future is dropped, the message counted, the permit given back:
+                    // whoever is told that it is over finds it in the counts.
+                    let permit = held.take();
                     let dropped = run_as_handler(&gate.environment, generation, || {
                         catch_unwind(AssertUnwindSafe(|| this.stage.set(Stage::Over)))
                     });
@@ -181,6 +187,7 @@ where
                         Err(payload) => Err(panicked(payload)),
                     };
                     gate.counts.ended(Ended::of(&output));
+                    drop(permit);
                     return Poll::Ready(output.map_err(ExecuteError::from));
                 }
                 StageProj::Over => panic!("an execution is not polled after it was ready"),
@@ -199,12 +206,19 @@ where
                 .map_err(panicked)
             };
             match begun {
-                Ok(handler) => this.stage.set(Stage::Running { handler, held }),
+                Ok(handler) => {
+                    let generation = held.generation();
+                    this.stage.set(Stage::Running {
+                        handler,
+                        held: Some(held),
+                        generation,
+                    });
+                }
                 Err(failure) => {
-                    drop(held);
                     this.stage.set(Stage::Over);
                     let output: Result<T, Failure<E>> = Err(failure);
                     gate.counts.ended(Ended::of(&output));
+                    drop(held);
                     return Poll::Ready(output.map_err(ExecuteError::from));
                 }
             }

@@ -349,10 +349,7 @@ impl Gate {
 
     async fn shut_down(&self, mode: Shutdown, deadline: Duration) -> Report {
         let before = self.counts.totals();
-        self.close(mode == Shutdown::Abort);
-        if mode == Shutdown::Abort {
-            executor_core::engine::wake_waiting(&self.core);
-        }
+        self.refuse(mode);
         let left = self.settle(deadline).await;
         tracing::info!(
             executor = self.environment.name,
@@ -371,6 +368,13 @@ impl Lifecycle for Gate {
         deadline: Duration,
     ) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
         Box::pin(self.shut_down(mode, deadline))
+    }
+
+    fn refuse(&self, mode: Shutdown) {
+        Self::close(self, mode == Shutdown::Abort);
+        if mode == Shutdown::Abort {
+            executor_core::engine::wake_waiting(&self.core);
+        }
     }
 
     fn is_idle(&self) -> bool {

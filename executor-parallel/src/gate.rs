@@ -232,18 +232,24 @@ impl Gate {
         loop {
             let mut line = self.lock();
             if let Some(generation) = finished.take() {
+                // Together under the lock: a drain that begins counts the message either as in
+                // flight and sees it leave, or neither.
+                self.permits.add(1);
                 line.leave(generation);
             }
             while line.owed > 0 && self.permits.take_frozen() {
                 line.owed -= 1;
             }
-            let next = self.next_served(&mut line);
+            let mut gone = Vec::new();
+            let next = self.next_served(&mut line, &mut gone);
             let drained: Vec<_> = line
                 .drains
                 .extract_if(.., |drain| drain.left == 0)
                 .collect();
             self.thaw_if_calm(&mut line);
             drop(line);
+            // Dropped here and not under the lock: this wakes those who are turned away.
+            drop(gone);
             for drain in drained {
                 drain.done.fulfil(());
             }
@@ -263,13 +269,14 @@ impl Gate {
     }
 
     /// The first in line, with a permit; or, in an abort, anybody, to be turned away or aborted.
-    fn next_served(&self, line: &mut Line) -> Option<(u32, Waiter)> {
+    fn next_served(&self, line: &mut Line, gone: &mut Vec<Waiter>) -> Option<(u32, Waiter)> {
         loop {
             let (generation, waiter) = line.waiters.pop_front()?;
             match &waiter {
                 Waiter::Caller(promise) if self.is_aborting() || !promise.is_awaited() => {
                     line.leave(generation);
                     // Dropped, the promise tells a caller who still waits that it is over.
+                    gone.push(waiter);
                 }
                 Waiter::Message(_) if self.is_aborting() => {
                     // It runs without a permit, only to be aborted, and will give one back.

@@ -9,8 +9,8 @@
 //! # Invariants
 //! - I1. Permits that lie in shards, are held, or were owed back by a lowered limit add up to the
 //!   limit.
-//! - I2. With `ATTENTION` set nobody takes a permit without the gate's lock; whoever gives one back
-//!   does it with one operation, whose answer sends it to the gate.
+//! - I2. With `ATTENTION` set nobody takes a permit, or gives one back, without the gate's lock: what
+//!   the gate counts under it does not move.
 //! - I3. `ATTENTION` is set and cleared, on all shards, under the gate's lock alone. It stays set
 //!   while somebody waits, a drain counts, permits are owed, or the executor is closed.
 
@@ -85,12 +85,25 @@ impl Permits {
         }
     }
 
-    /// Gives a permit back; true: the gate must hear of it.
+    /// Gives a permit back; true: it was not, the gate must do it.
     #[inline]
     #[must_use]
     pub(crate) fn give(&self) -> bool {
-        // ORDERING: Release passes on what the handler did; Acquire for the gate.
-        self.shards[self.home()].fetch_add(PERMIT, Ordering::AcqRel) & ATTENTION != 0
+        let shard = &self.shards[self.home()];
+        let mut word = shard.load(Ordering::Relaxed);
+        while word & ATTENTION == 0 {
+            // ORDERING: Release passes on what the handler did.
+            match shard.compare_exchange_weak(
+                word,
+                word + PERMIT,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return false,
+                Err(seen) => word = seen,
+            }
+        }
+        true
     }
 
     // ---- under the gate's lock --------------------------------------------------------------
@@ -172,6 +185,7 @@ mod tests {
         assert!(permits.take_frozen());
         assert!(!permits.take_frozen());
         assert!(permits.give());
+        permits.add(1);
         permits.thaw();
         assert_eq!(permits.try_take(), Attempt::Taken);
     }

@@ -9,8 +9,8 @@
 use std::future::Future;
 use std::hash::Hash;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
@@ -71,6 +71,8 @@ pub(crate) struct Registry<K: Send + Sync + 'static, S: Send + 'static> {
     limit: usize,
     /// At how many the next sweep begins.
     sweep_at: AtomicUsize,
+    /// Held while counts move from streams to the executor, and while they are added up.
+    accounting: Mutex<()>,
 }
 
 /// How an executor is doing.
@@ -102,6 +104,7 @@ where
             resident: AtomicUsize::new(0),
             limit,
             sweep_at: AtomicUsize::new(limit),
+            accounting: Mutex::new(()),
         })
     }
 
@@ -147,8 +150,15 @@ where
         self.sweep_at.store(usize::MAX, Ordering::Relaxed);
         let mut evicted = 0;
         let mut batch = Vec::new();
+        let accounting = self.accounting();
         self.map.retain(|_, stream| {
-            let evict = Arc::get_mut(stream).is_some_and(|stream| !stream.is_busy());
+            let evict = Arc::get_mut(stream).is_some_and(|stream| {
+                let idle = !stream.is_busy();
+                if idle {
+                    stream.settle_counts();
+                }
+                idle
+            });
             if evict {
                 batch.push(Arc::clone(stream));
                 evicted += 1;
@@ -158,6 +168,7 @@ where
         let left = self.resident.fetch_sub(evicted, Ordering::Relaxed) - evicted;
         self.sweep_at
             .store(self.limit.max(left + self.limit / 2), Ordering::Relaxed);
+        drop(accounting);
         drop(batch);
         tracing::debug!(
             executor = self.name(),
@@ -179,7 +190,14 @@ where
             .collect()
     }
 
+    fn accounting(&self) -> MutexGuard<'_, ()> {
+        self.accounting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn metrics(&self) -> SerialMetrics {
+        let _accounting = self.accounting();
         let mut metrics = SerialMetrics {
             totals: self.common.shared.totals(),
             resident: self.map.len(),
@@ -244,16 +262,8 @@ where
     }
 
     pub(crate) async fn shut_down(&self, mode: Shutdown, deadline: Duration) -> Report {
-        let shared = &self.common.shared;
         let before = self.totals();
-        shared.close(mode == Shutdown::Abort);
-        let streams = self.streams();
-        streams.iter().for_each(|stream| stream.close());
-        shared.turn_waiters_away();
-        if mode == Shutdown::Abort {
-            streams.iter().for_each(Strand::kick);
-        }
-        drop(streams);
+        self.refuse(mode);
         let still_running = if in_handler() {
             self.busy_elsewhere()
         } else {
@@ -294,6 +304,17 @@ where
         deadline: Duration,
     ) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
         Box::pin(self.shut_down(mode, deadline))
+    }
+
+    fn refuse(&self, mode: Shutdown) {
+        let shared = &self.common.shared;
+        shared.close(mode == Shutdown::Abort);
+        let streams = self.streams();
+        streams.iter().for_each(|stream| stream.close());
+        shared.turn_waiters_away();
+        if mode == Shutdown::Abort {
+            streams.iter().for_each(Strand::kick);
+        }
     }
 
     fn is_idle(&self) -> bool {

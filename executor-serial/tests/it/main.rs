@@ -1,7 +1,10 @@
 //! The serial executor, from the outside.
 
+mod abandoned;
+mod capacity;
 #[path = "../../../executor-core/tests/contract/mod.rs"]
 mod contract;
 mod order;
-mod probe;
+mod reentrancy;
+mod state;
 mod subject;

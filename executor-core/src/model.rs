@@ -1,0 +1,472 @@
+//! Loom models of the words: what is plain memory in the crate is a tracked cell here.
+//!
+//! Run by `ci.sh loom`. A cell that is freed is marked, not returned, so that a later touch is seen.
+
+use std::sync::atomic::AtomicUsize as Plain;
+use std::sync::atomic::Ordering::SeqCst;
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+
+use crate::sleep::Sleepers;
+use crate::status::{Cancel, Finish, Look, Start, Status};
+use crate::strand_word::{Push, StrandWord};
+use crate::sync::{AtomicUsize, Ordering, model_fence};
+
+// ---- a stream's word -------------------------------------------------------------------------
+
+#[repr(align(64))]
+struct Node {
+    next: UnsafeCell<usize>,
+    value: UnsafeCell<u32>,
+}
+
+struct Stream {
+    word: StrandWord,
+    /// What was handled, in order; the owner's alone.
+    state: UnsafeCell<Vec<u32>>,
+}
+
+// SAFETY: loom tracks the accesses, which is the point of the model.
+unsafe impl Sync for Stream {}
+// SAFETY: as above.
+unsafe impl Send for Stream {}
+
+impl Stream {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            word: StrandWord::new(),
+            state: UnsafeCell::new(Vec::new()),
+        })
+    }
+
+    fn note(&self, value: u32) {
+        // SAFETY: the caller owns the stream.
+        self.state.with_mut(|state| unsafe { (*state).push(value) });
+    }
+
+    fn handled(&self) -> Vec<u32> {
+        // SAFETY: all threads were joined.
+        self.state.with(|state| unsafe { (*state).clone() })
+    }
+
+    fn push(&self, value: u32) {
+        let node = Node {
+            next: UnsafeCell::new(0),
+            value: UnsafeCell::new(value),
+        };
+        let node = Box::into_raw(Box::new(node));
+        // SAFETY: the pusher owns the node until the push.
+        let link = |next| unsafe { (*node).next.with_mut(|field| *field = next) };
+        match self.word.push(node.expose_provenance(), link) {
+            Push::Scheduled => self.run(),
+            Push::Queued => {}
+            Push::Closed => unreachable!("nobody closes it"),
+        }
+    }
+
+    /// The owner's loop.
+    fn run(&self) {
+        loop {
+            let mut newest = self.word.take();
+            if newest == 0 {
+                if self.word.let_go() {
+                    return;
+                }
+                continue;
+            }
+            let mut values = Vec::new();
+            while newest != 0 {
+                // SAFETY: the owner took the list, each node once.
+                let node =
+                    unsafe { Box::from_raw(std::ptr::with_exposed_provenance_mut::<Node>(newest)) };
+                // SAFETY: as above.
+                values.push(node.value.with(|value| unsafe { *value }));
+                // SAFETY: as above.
+                newest = node.next.with(|next| unsafe { *next });
+            }
+            values.into_iter().rev().for_each(|value| self.note(value));
+        }
+    }
+}
+
+#[test]
+fn every_cell_is_taken_once_and_in_order() {
+    loom::model(|| {
+        let stream = Stream::new();
+        let other = Arc::clone(&stream);
+        let producer = thread::spawn(move || other.push(10));
+        stream.push(1);
+        stream.push(2);
+        producer.join().unwrap();
+        let mut handled = stream.handled();
+        assert!(!stream.word.is_busy());
+        handled.retain(|&value| value != 10);
+        assert_eq!(handled, [1, 2]);
+        assert_eq!(stream.handled().len(), 3);
+    });
+}
+
+#[test]
+fn a_caller_run_excludes_a_push() {
+    loom::model(|| {
+        let stream = Stream::new();
+        let other = Arc::clone(&stream);
+        let producer = thread::spawn(move || other.push(10));
+        let owned = stream.word.try_own();
+        if owned {
+            stream.note(1);
+            if !stream.word.let_go() {
+                stream.run();
+            }
+        }
+        producer.join().unwrap();
+        assert_eq!(stream.handled().len(), 1 + usize::from(owned));
+        assert!(!stream.word.is_busy());
+    });
+}
+
+#[test]
+fn a_wake_resumes_a_parked_handler_once() {
+    loom::model(|| {
+        let stream = Stream::new();
+        let cause = Arc::new(UnsafeCell::new(0));
+        assert!(stream.word.try_own());
+        let (other, written) = (Arc::clone(&stream), Arc::clone(&cause));
+        let waker = thread::spawn(move || {
+            // SAFETY: read only after the wake.
+            written.with_mut(|cause| unsafe { *cause = 1 });
+            if other.word.wake() {
+                other.note(1);
+            }
+        });
+        stream.note(0);
+        if !stream.word.park() {
+            // SAFETY: the wake came before.
+            assert_eq!(cause.with(|cause| unsafe { *cause }), 1);
+            stream.note(1);
+        }
+        waker.join().unwrap();
+        assert_eq!(stream.handled(), [0, 1]);
+    });
+}
+
+// ---- a cell's word ---------------------------------------------------------------------------
+
+struct Task {
+    status: Status,
+    output: UnsafeCell<Option<u32>>,
+    waker: UnsafeCell<bool>,
+    freed: UnsafeCell<bool>,
+    /// Goes when the runner is through, as a stream may.
+    home: UnsafeCell<bool>,
+    frees: Plain,
+}
+
+// SAFETY: loom tracks the accesses, which is the point of the model.
+unsafe impl Sync for Task {}
+// SAFETY: as above.
+unsafe impl Send for Task {}
+
+impl Task {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            status: Status::new(true),
+            output: UnsafeCell::new(None),
+            waker: UnsafeCell::new(false),
+            freed: UnsafeCell::new(false),
+            home: UnsafeCell::new(true),
+            frees: Plain::new(0),
+        })
+    }
+
+    /// Any use of the cell: concurrent with its free, or after it, it fails.
+    fn touch(&self) {
+        // SAFETY: the caller believes that it holds the cell.
+        self.freed
+            .with(|freed| assert!(!unsafe { *freed }, "used after it was freed"));
+    }
+
+    fn free(&self) {
+        // SAFETY: the caller believes that it is the last.
+        self.freed
+            .with_mut(|freed| assert!(!std::mem::replace(unsafe { &mut *freed }, true)));
+        // SAFETY: as above.
+        self.output
+            .with_mut(|output| assert!(unsafe { (*output).is_none() }, "output left behind"));
+        // SAFETY: as above.
+        self.waker
+            .with_mut(|waker| assert!(!unsafe { *waker }, "waker left behind"));
+        self.frees.fetch_add(1, SeqCst);
+    }
+
+    fn set_output(&self, value: Option<u32>) -> Option<u32> {
+        self.touch();
+        // SAFETY: status, I2.
+        self.output
+            .with_mut(|output| std::mem::replace(unsafe { &mut *output }, value))
+    }
+
+    fn set_field(&self, to: bool) {
+        self.touch();
+        // SAFETY: status, I3.
+        self.waker
+            .with_mut(|waker| assert_ne!(std::mem::replace(unsafe { &mut *waker }, to), to));
+    }
+
+    /// As `cell::poll` and `cell::leave`.
+    fn run(&self) {
+        match self.status.start() {
+            Start::Cancelled => {}
+            _ => assert_eq!(self.set_output(Some(7)), None),
+        }
+        self.leave();
+        // SAFETY: the runner's own, and nobody's after it has finished.
+        self.home.with_mut(|home| unsafe { *home = false });
+    }
+
+    fn leave(&self) {
+        loop {
+            self.touch();
+            match self.status.finish() {
+                Finish::Handed => return,
+                Finish::TakeWaker => self.set_field(false),
+                Finish::Held => thread::yield_now(),
+                Finish::Discard => {
+                    self.set_output(None);
+                    if self.status.release() {
+                        self.free();
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn unregister(&self) {
+        if self.status.unset_waker() {
+            self.set_field(false);
+        }
+    }
+
+    /// As `Completion::poll`; true: the output was taken.
+    fn poll(&self) -> bool {
+        self.touch();
+        match self.status.look() {
+            Look::Done => {
+                assert_eq!(self.set_output(None), Some(7));
+                if self.status.release_join() {
+                    self.free();
+                }
+                return true;
+            }
+            Look::Vacant => {
+                self.set_field(true);
+                if !self.status.set_waker() {
+                    self.set_field(false);
+                    return self.poll();
+                }
+            }
+            Look::Registered => self.unregister(),
+            Look::Taking => {}
+        }
+        false
+    }
+
+    fn drop_completion(&self) {
+        self.touch();
+        self.unregister();
+        if !self.status.detach() {
+            assert_eq!(self.set_output(None), Some(7));
+            if self.status.release_join() {
+                self.free();
+            }
+        }
+    }
+
+    /// As `Completion::cancel`, and drop.
+    fn cancel(&self) {
+        match self.status.cancel() {
+            Cancel::Won => {
+                self.touch();
+                self.unregister();
+                if !self.status.detach() && self.status.release_join() {
+                    self.free();
+                }
+            }
+            Cancel::Running => {
+                self.touch();
+                // SAFETY: as `cell::wake` does: the home lives until `unhold`.
+                self.home
+                    .with(|home| assert!(unsafe { *home }, "woken without a home"));
+                self.status.unhold();
+                self.drop_completion();
+            }
+            Cancel::Done => self.drop_completion(),
+        }
+    }
+
+    fn drop_waker(&self) {
+        self.touch();
+        if self.status.drop_waker().1 {
+            self.free();
+        }
+    }
+
+    fn assert_freed_once(&self) {
+        assert_eq!(self.frees.load(SeqCst), 1);
+    }
+}
+
+#[test]
+fn polled_twice_and_dropped_while_the_runner_finishes() {
+    loom::model(|| {
+        let task = Task::new();
+        let other = Arc::clone(&task);
+        let runner = thread::spawn(move || other.run());
+        if !task.poll() && !task.poll() {
+            task.drop_completion();
+        }
+        runner.join().unwrap();
+        task.assert_freed_once();
+    });
+}
+
+#[test]
+fn cancelled_while_the_runner_starts_and_finishes() {
+    for polled in [false, true] {
+        loom::model(move || {
+            let task = Task::new();
+            let other = Arc::clone(&task);
+            let runner = thread::spawn(move || other.run());
+            if !polled || !task.poll() {
+                task.cancel();
+            }
+            runner.join().unwrap();
+            task.assert_freed_once();
+        });
+    }
+}
+
+#[test]
+fn the_last_of_runner_completion_and_waker_frees() {
+    loom::model(|| {
+        let task = Task::new();
+        task.status.start_joined();
+        assert!(task.status.add_waker());
+        let other = Arc::clone(&task);
+        let runner = thread::spawn(move || {
+            other.set_output(Some(7));
+            other.leave();
+        });
+        let other = Arc::clone(&task);
+        let waker = thread::spawn(move || other.drop_waker());
+        if !task.poll() {
+            task.drop_completion();
+        }
+        runner.join().unwrap();
+        waker.join().unwrap();
+        task.assert_freed_once();
+    });
+}
+
+// ---- who sleeps ------------------------------------------------------------------------------
+
+/// A lane of one piece of work, and workers that end where they would park.
+struct Workers {
+    sleepers: Sleepers,
+    lane: AtomicUsize,
+    woken: Plain,
+}
+
+impl Workers {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            sleepers: Sleepers::new(2),
+            lane: AtomicUsize::new(0),
+            woken: Plain::new(0),
+        })
+    }
+
+    fn has_work(&self) -> bool {
+        self.lane.load(Ordering::SeqCst) != 0
+    }
+
+    fn wake_one(&self) {
+        if self.sleepers.wake_one().is_some() {
+            self.woken.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn push(&self) {
+        self.lane.fetch_add(1, Ordering::SeqCst);
+        self.wake_one();
+    }
+
+    /// As a worker does that found nothing; true: it took the work, false: it sleeps.
+    fn take_or_sleep(&self, index: usize) -> bool {
+        let mut searching = self.sleepers.start_searching();
+        loop {
+            if self.lane.swap(0, Ordering::Acquire) != 0 {
+                if searching {
+                    self.sleepers.stop_searching();
+                    if self.has_work() {
+                        self.wake_one();
+                    }
+                }
+                return true;
+            }
+            self.sleepers.lie_down(index, searching);
+            if !(self.has_work() && self.sleepers.get_up(index)) {
+                return false;
+            }
+            searching = true;
+        }
+    }
+
+    /// As a worker does that leaves for good.
+    fn retire(&self) {
+        if self.sleepers.start_searching() {
+            self.sleepers.stop_searching();
+            model_fence();
+            if self.has_work() {
+                self.wake_one();
+            }
+        }
+    }
+
+    fn assert_no_lost_wake(&self) {
+        assert!(
+            !self.has_work() || self.woken.load(SeqCst) != 0,
+            "work, and everybody sleeps"
+        );
+    }
+}
+
+#[test]
+fn a_push_meets_a_worker_that_lies_down() {
+    loom::model(|| {
+        let workers = Workers::new();
+        let other = Arc::clone(&workers);
+        let sleeper = thread::spawn(move || other.take_or_sleep(0));
+        workers.push();
+        sleeper.join().unwrap();
+        workers.assert_no_lost_wake();
+    });
+}
+
+#[test]
+fn a_searcher_that_leaves_passes_the_push_on() {
+    loom::model(|| {
+        let workers = Workers::new();
+        let other = Arc::clone(&workers);
+        let sleeper = thread::spawn(move || other.take_or_sleep(0));
+        let other = Arc::clone(&workers);
+        let leaver = thread::spawn(move || other.retire());
+        workers.push();
+        sleeper.join().unwrap();
+        leaver.join().unwrap();
+        workers.assert_no_lost_wake();
+    });
+}

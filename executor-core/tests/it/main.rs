@@ -1,0 +1,6 @@
+//! The worker core, from the outside.
+
+mod completions;
+mod ledger;
+mod sizes;
+mod workers;

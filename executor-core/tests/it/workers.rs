@@ -1,0 +1,232 @@
+//! Workers, their ends, and work that makes work.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use executor_core::{Completion, Shutdown, WorkerCore, join_all};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Runs a test on two threads, and on both kinds of runtime, under the deadline.
+fn on_every_host<F: Future<Output = ()>>(test: impl Fn(WorkerCore) -> F) {
+    for host in 0..3 {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        if host == 1 {
+            runtime = tokio::runtime::Builder::new_multi_thread();
+            runtime.worker_threads(2);
+        }
+        let runtime = runtime.enable_time().build().expect("a runtime");
+        let core = if host == 0 {
+            WorkerCore::threads(2)
+        } else {
+            WorkerCore::tokio(runtime.handle())
+        };
+        let core = core.build().expect("legal");
+        runtime.block_on(async {
+            tokio::time::timeout(DEADLINE, test(core))
+                .await
+                .expect("in time")
+        });
+    }
+}
+
+fn fibonacci(core: WorkerCore, n: u64) -> Pin<Box<dyn Future<Output = u64> + Send>> {
+    Box::pin(async move {
+        if n < 2 {
+            return n;
+        }
+        let left = core.spawn(fibonacci(core.clone(), n - 1)).expect("open");
+        let right = core.spawn(fibonacci(core.clone(), n - 2)).expect("open");
+        left.await.expect("handled") + right.await.expect("handled")
+    })
+}
+
+fn chain(core: WorkerCore, depth: u64) -> Pin<Box<dyn Future<Output = u64> + Send>> {
+    Box::pin(async move {
+        if depth == 0 {
+            return 0;
+        }
+        core.spawn(chain(core.clone(), depth - 1))
+            .expect("open")
+            .await
+            .expect("handled")
+            + 1
+    })
+}
+
+#[test]
+fn work_that_spawns_and_awaits_work_finishes() {
+    on_every_host(|core| async move {
+        assert_eq!(
+            core.spawn(fibonacci(core.clone(), 16))
+                .expect("open")
+                .await
+                .expect("handled"),
+            987
+        );
+        assert_eq!(
+            core.spawn(chain(core.clone(), 100))
+                .expect("open")
+                .await
+                .expect("handled"),
+            100
+        );
+        assert!(core.drain(DEADLINE).await.is_complete());
+    });
+}
+
+#[test]
+fn join_all_keeps_the_order_and_joining_nothing_is_ready() {
+    on_every_host(|core| async move {
+        assert!(
+            join_all::<(), std::convert::Infallible, ()>([])
+                .await
+                .is_empty()
+        );
+        let (open, gate) = tokio::sync::watch::channel(false);
+        let completions: Vec<_> = (0..100_u64)
+            .map(|number| {
+                let mut gate = gate.clone();
+                core.spawn(async move {
+                    if number % 3 == 0 {
+                        gate.wait_for(|open| *open).await.expect("open");
+                    }
+                    number
+                })
+            })
+            .map(|spawned| spawned.expect("open"))
+            .collect();
+        let mut joined = join_all(completions);
+        let pending = std::future::poll_fn(|context| {
+            std::task::Poll::Ready(Pin::new(&mut joined).poll(context).is_pending())
+        });
+        assert!(pending.await);
+        open.send(true).expect("they wait");
+        let values: Vec<_> = joined.await.into_iter().map(Result::unwrap).collect();
+        assert_eq!(values, (0..100).collect::<Vec<_>>());
+    });
+}
+
+#[test]
+fn dropping_a_join_detaches_what_is_not_finished() {
+    on_every_host(|core| async move {
+        let ran = Arc::new(AtomicU64::new(0));
+        let (open, gate) = tokio::sync::watch::channel(false);
+        let spawn = |_| {
+            let (mut gate, ran) = (gate.clone(), Arc::clone(&ran));
+            core.spawn(async move {
+                gate.wait_for(|open| *open).await.expect("open");
+                ran.fetch_add(1, Ordering::SeqCst);
+            })
+        };
+        let completions: Vec<Completion<()>> = (0..10)
+            .map(spawn)
+            .map(|spawned| spawned.expect("open"))
+            .collect();
+        let mut joined = join_all(completions);
+        let pending = std::future::poll_fn(|context| {
+            std::task::Poll::Ready(Pin::new(&mut joined).poll(context).is_pending())
+        });
+        assert!(pending.await);
+        drop(joined);
+        open.send(true).expect("they wait");
+        assert!(core.drain(DEADLINE).await.is_complete());
+        assert_eq!(ran.load(Ordering::SeqCst), 10);
+    });
+}
+
+#[test]
+fn threads_that_submit_and_exit_at_once_leave_their_work_behind() {
+    let core = WorkerCore::threads(2).build().expect("threads");
+    let ran = Arc::new(AtomicU64::new(0));
+    for _ in 0..250 {
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                let (core, ran) = (&core, Arc::clone(&ran));
+                scope.spawn(move || {
+                    core.spawn_fn_detached(move || ran.fetch_add(1, Ordering::SeqCst))
+                        .expect("open")
+                });
+            }
+        });
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .expect("a runtime");
+    assert!(
+        runtime
+            .block_on(core.shutdown(Shutdown::Drain, DEADLINE))
+            .is_complete()
+    );
+    assert_eq!(ran.load(Ordering::SeqCst), 2_000);
+}
+
+#[test]
+fn a_task_between_two_sleeps_is_never_lost() {
+    let core = WorkerCore::threads(2).build().expect("threads");
+    for number in 0..20_000_u64 {
+        let answer = core
+            .spawn_fn(move || number)
+            .expect("open")
+            .wait_timeout(DEADLINE);
+        assert_eq!(answer.expect("no stall").expect("handled"), number);
+    }
+}
+
+#[test]
+fn a_closed_core_gives_futures_and_closures_back() {
+    on_every_host(|core| async move {
+        for mode in [Shutdown::Drain, Shutdown::Abort, Shutdown::Drain] {
+            assert!(core.shutdown(mode, DEADLINE).await.is_complete());
+        }
+        let text = String::from("mine");
+        let refused = core.spawn_fn(move || text).expect_err("closed");
+        assert_eq!(
+            (refused.reason, (refused.work)()),
+            (executor_core::RejectReason::Closed, "mine".into())
+        );
+        assert_eq!(core.spawn(async { 5 }).expect_err("closed").work.await, 5);
+        assert!(core.spawn_detached(async {}).is_err());
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn cores_made_and_dropped_leave_no_thread_behind() {
+    fn named() -> usize {
+        let tasks = std::fs::read_dir("/proc/self/task").expect("procfs");
+        let names = tasks
+            .flatten()
+            .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
+        names.filter(|name| name.starts_with("passing")).count()
+    }
+    let until = std::time::Instant::now() + DEADLINE;
+    for round in 0..1_000 {
+        let core = WorkerCore::threads(2)
+            .name("passing")
+            .build()
+            .expect("threads");
+        let completion = core.spawn_fn(move || round).expect("open");
+        drop(core);
+        assert_eq!(
+            completion.wait().expect("what was accepted is handled"),
+            round
+        );
+        while named() > 20 {
+            assert!(std::time::Instant::now() < until, "threads pile up");
+            std::thread::yield_now();
+        }
+    }
+    while named() > 0 {
+        assert!(
+            std::time::Instant::now() < until,
+            "{} threads are left",
+            named()
+        );
+        std::thread::yield_now();
+    }
+}

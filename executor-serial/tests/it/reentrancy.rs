@@ -1,0 +1,199 @@
+//! Handlers that call their own executor, and where handlers run.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::thread::ThreadId;
+
+use executor_serial::{Envelope, ExecuteError, RejectReason, SerialExecutor, Stream};
+
+use crate::contract::{DEADLINE, Gate, Host, is_pending, run};
+
+const DEPTH: usize = executor_core::INLINE_DEPTH as usize;
+
+type Chain = Pin<Box<dyn Future<Output = Result<Option<Vec<String>>, Infallible>> + Send>>;
+
+/// Executes on each of `keys` inside the one before, and gives the chain of a refusal.
+fn nest(executor: SerialExecutor<u64>, mut keys: Vec<u64>) -> Chain {
+    Box::pin(async move {
+        if keys.is_empty() {
+            return Ok(None);
+        }
+        let key = keys.remove(0);
+        let inner = executor.clone();
+        match executor
+            .execute(key, Envelope::new(()), move |_, _| nest(inner, keys))
+            .await
+        {
+            Ok(chain) => Ok(chain),
+            Err(ExecuteError::Rejected(rejected)) => match rejected.reason {
+                RejectReason::WouldDeadlock(chain) => Ok(Some(chain.names().to_vec())),
+                other => panic!("{other:?}"),
+            },
+            Err(other) => panic!("{other:?}"),
+        }
+    })
+}
+
+#[test]
+fn waiting_for_oneself_is_refused_with_the_chain() {
+    for host in [Host::Threads, Host::TokioMany, Host::TokioOne] {
+        run(host, |core| async move {
+            for inline in [true, false] {
+                let executor: SerialExecutor<u64> = SerialExecutor::builder(&core)
+                    .inline(inline)
+                    .key_names(|key: &u64| format!("s{key}"))
+                    .build()
+                    .expect("legal");
+                let chain = |keys: &[u64]| nest(executor.clone(), keys.to_vec());
+                assert_eq!(
+                    chain(&[1, 1]).await,
+                    Ok(Some(vec!["serial/s1".into(), "serial/s1".into()]))
+                );
+                let names = ["serial/s1", "serial/s2", "serial/s1"]
+                    .map(String::from)
+                    .to_vec();
+                assert_eq!(chain(&[1, 2, 1]).await, Ok(Some(names)), "inline: {inline}");
+                assert_eq!(chain(&[1, 2, 3, 4]).await, Ok(None));
+                assert!(executor.drain(DEADLINE).await.is_complete());
+            }
+        });
+    }
+}
+
+#[test]
+fn submitting_to_oneself_works_in_order() {
+    run(Host::Threads, |core| async move {
+        let executor: SerialExecutor<u64> = SerialExecutor::builder(&core).build().expect("legal");
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let (inner, inside) = (executor.clone(), Arc::clone(&order));
+        let outer = executor.execute(1, Envelope::new(()), move |_, _| async move {
+            for number in 1..=10 {
+                let order = Arc::clone(&inside);
+                let submitted =
+                    inner.submit(1, Envelope::new(number), move |message, _| async move {
+                        order.lock().expect("whole").push(message.payload);
+                        Ok::<_, Infallible>(())
+                    });
+                drop(submitted.expect("room"));
+            }
+            inside.lock().expect("whole").push(0);
+            Ok::<_, Infallible>(())
+        });
+        outer.await.expect("handled");
+        assert!(executor.drain(DEADLINE).await.is_complete());
+        assert_eq!(
+            *order.lock().expect("whole"),
+            (0..=10).collect::<Vec<i32>>()
+        );
+    });
+}
+
+fn threads(
+    streams: Vec<Stream<usize>>,
+) -> Pin<Box<dyn Future<Output = Result<Vec<ThreadId>, Infallible>> + Send>> {
+    Box::pin(async move {
+        let mut seen = Vec::new();
+        let mut rest = streams;
+        if let Some(first) = rest.pop() {
+            let execution = first.execute(Envelope::new(()), move |_, _| async move {
+                let here = std::thread::current().id();
+                let deeper = threads(rest).await?;
+                Ok::<_, Infallible>([vec![here], deeper].concat())
+            });
+            seen = execution.await.expect("handled");
+        }
+        Ok(seen)
+    })
+}
+
+#[test]
+fn nested_executions_run_on_the_caller_only_so_deep() {
+    run(Host::Threads, |core| async move {
+        let executor: SerialExecutor<usize> =
+            SerialExecutor::builder(&core).build().expect("legal");
+        let here = std::thread::current().id();
+        let seen = threads((0..DEPTH + 8).map(|key| executor.stream(&key)).collect())
+            .await
+            .expect("handled");
+        assert_eq!(seen.len(), DEPTH + 8);
+        let inline = seen.iter().take_while(|thread| **thread == here).count();
+        assert_eq!(inline, DEPTH);
+        let executor: SerialExecutor<usize> = SerialExecutor::builder(&core)
+            .inline(false)
+            .build()
+            .expect("legal");
+        let seen = threads((0..8).map(|key| executor.stream(&key)).collect())
+            .await
+            .expect("handled");
+        assert!(
+            seen.iter().all(|thread| *thread != here),
+            "without inlining, on workers only"
+        );
+    });
+}
+
+#[test]
+fn an_execution_dropped_after_its_first_poll_still_finishes() {
+    for host in [Host::Threads, Host::TokioMany, Host::TokioOne] {
+        run(host, |core| async move {
+            let executor: SerialExecutor<u64> =
+                SerialExecutor::builder(&core).build().expect("legal");
+            let (gate, over) = (Gate::new(), Gate::new());
+            for _ in 0..3 {
+                let (gate, over) = (gate.clone(), over.clone());
+                let mut execution =
+                    Box::pin(
+                        executor.execute(1, Envelope::new(()), move |_, _| async move {
+                            gate.pass().await;
+                            over.one();
+                            Ok::<_, Infallible>(())
+                        }),
+                    );
+                assert!(is_pending(&mut execution).await);
+            }
+            let next = executor
+                .try_submit(1, Envelope::new(()), |_, _| async {
+                    Ok::<_, Infallible>(())
+                })
+                .expect("room");
+            gate.open();
+            next.await.expect("handled");
+            assert_eq!(over.count(), 3);
+        });
+    }
+}
+
+#[test]
+fn different_streams_overlap_and_a_waiting_one_keeps_its_own() {
+    for host in [Host::Threads, Host::TokioMany, Host::TokioOne] {
+        run(host, |core| async move {
+            let executor: SerialExecutor<u64> =
+                SerialExecutor::builder(&core).build().expect("legal");
+            let (there, back) = (Gate::new(), Gate::new());
+            let meet = |key: u64, call: Gate, answer: Gate| {
+                executor.try_submit(key, Envelope::new(()), move |_, _| async move {
+                    call.one();
+                    answer.pass().await;
+                    Ok::<_, Infallible>(())
+                })
+            };
+            let behind = Gate::new();
+            let first = meet(1, there.clone(), back.clone()).expect("room");
+            let passed = behind.clone();
+            let second_of_first =
+                executor.try_submit(1, Envelope::new(()), move |_, _| async move {
+                    passed.one();
+                    Ok::<_, Infallible>(())
+                });
+            let stream = executor.stream(&1);
+            assert_eq!((behind.count(), stream.is_busy()), (0, true));
+            let second = meet(2, back, there).expect("room");
+            first.await.expect("they met");
+            second.await.expect("they met");
+            second_of_first.expect("room").await.expect("handled");
+            assert_eq!(stream.handled(), 2);
+        });
+    }
+}
