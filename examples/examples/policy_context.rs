@@ -22,11 +22,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (trail, notice) = accounts
         .execute(7, request, |amount, mut context| async move {
             let limits = context.service::<Limits>()?;
-            context.decide(
-                "positive",
-                amount.payload > 0,
-                "a withdrawal must be of something",
-            );
+            context.decide("positive", amount.payload > 0, "not zero");
             context.decide(
                 "daily-limit",
                 amount.payload <= limits.daily,
@@ -38,18 +34,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         })
         .await?;
 
-    let matched: Vec<_> = trail
-        .matched()
-        .map(|decision| decision.rule().to_owned())
-        .collect();
-    let unmatched: Vec<_> = trail
-        .unmatched()
-        .map(|decision| decision.rule().to_owned())
-        .collect();
-    assert_eq!(
-        (matched, unmatched),
-        (vec!["positive".to_owned()], vec!["daily-limit".to_owned()])
-    );
+    let rules: Vec<_> = trail.iter().map(|decision| decision.rule()).collect();
+    assert_eq!(rules, ["positive", "daily-limit"]);
+    assert_eq!((trail.matched().count(), trail.unmatched().count()), (1, 1));
     assert_eq!(notice.causation_id(), Some(request_id));
     assert_eq!(notice.correlation_id(), request_id);
 

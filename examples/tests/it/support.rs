@@ -10,9 +10,18 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Every way to run that keeps order and so must agree with git.
-pub(crate) const ORDERED: [&[&str]; 4] = [
+pub(crate) const ORDERED: [&[&str]; 6] = [
     &["--mode", "serial"],
     &["--mode", "serial", "--host", "tokio"],
+    &["--mode", "serial", "--waiting"],
+    &[
+        "--mode",
+        "serial",
+        "--waiting",
+        "--host",
+        "tokio",
+        "--preload",
+    ],
     &["--mode", "mutex"],
     &["--mode", "mutex", "--host", "tokio", "--preload"],
 ];

@@ -80,17 +80,19 @@ impl FileState {
         event: &FileChanged,
         id: Uuid,
         causation: Option<Uuid>,
-    ) -> Result<(), Violation> {
+    ) -> Result<(), Box<Violation>> {
         let verdict = self.check(event, causation);
         self.entry = event.after;
         self.handled += 1;
         self.next = event.sequence + 1;
         self.last = Some(id);
-        verdict.map_err(|problem| Violation {
-            path: event.path.clone(),
-            commit: event.commit,
-            author_time: event.author_time,
-            problem,
+        verdict.map_err(|problem| {
+            Box::new(Violation {
+                path: event.path.clone(),
+                commit: event.commit,
+                author_time: event.author_time,
+                problem,
+            })
         })
     }
 

@@ -17,6 +17,7 @@ mod mutex;
 mod object;
 mod parallel;
 mod parse;
+mod producer;
 mod report;
 mod serial;
 mod tally;
@@ -32,11 +33,12 @@ use executor_core::WorkerCore;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::runtime::Runtime;
 
-use crate::drive::{Home, Plan, Run};
+use crate::drive::{Plan, Run};
 use crate::error::ReplayError;
 use crate::git::Repository;
 use crate::mutex::MutexDrive;
 use crate::parallel::ParallelDrive;
+use crate::producer::Home;
 use crate::report::{Report, Setting, SteadyState};
 use crate::serial::SerialDrive;
 use crate::tally::Tally;
@@ -71,6 +73,12 @@ struct Arguments {
     /// Read the whole history into memory first, so that the numbers are the executor's and not those of git.
     #[arg(long)]
     preload: bool,
+
+    /// Let handlers give way at every second event of a path, as ones do that read from a store.
+    ///
+    /// Always so in parallel mode, and never in mutex mode.
+    #[arg(long)]
+    waiting: bool,
 
     /// Write the report as one JSON object.
     #[arg(long)]
@@ -167,12 +175,13 @@ fn run(
     };
     match arguments.mode {
         Mode::Serial => {
-            let drive = SerialDrive::new(&core(&runtime, setting.workers)?, tally)?;
+            let drive =
+                SerialDrive::new(&core(&runtime, setting.workers)?, setting.waiting, tally)?;
             drive::run(repository, drive, &plan, tally, progress)
         }
         Mode::Parallel => {
             let core = core(&runtime, setting.workers)?;
-            let drive = ParallelDrive::new(&core, setting.workers, tally)?;
+            let drive = ParallelDrive::new(&core, tally)?;
             drive::run(repository, drive, &plan, tally, progress)
         }
         Mode::Mutex => {
@@ -222,6 +231,11 @@ fn setting(arguments: &Arguments, repository: &Repository) -> Setting {
             Mode::Serial | Mode::Parallel => workers.max(2),
         },
         preload: arguments.preload,
+        waiting: match arguments.mode {
+            Mode::Serial => arguments.waiting,
+            Mode::Parallel => true,
+            Mode::Mutex => false,
+        },
     }
 }
 

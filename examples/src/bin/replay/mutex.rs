@@ -11,8 +11,9 @@ use dashmap::DashMap;
 use executor_core::Envelope;
 
 use crate::aggregate::{FileChanged, FileState, PathKey, Violation};
-use crate::drive::{Causes, Drive, Finished};
+use crate::drive::{Drive, Finished};
 use crate::error::ReplayError;
+use crate::producer::Causes;
 use crate::tally::Tally;
 
 /// Every path's state, each behind a mutex of its own.
@@ -65,7 +66,7 @@ impl Drive for MutexDrive {
 pub(crate) fn handle(
     states: &SharedStates,
     envelope: &Envelope<FileChanged>,
-) -> Result<(), Violation> {
+) -> Result<(), Box<Violation>> {
     let event = &envelope.payload;
     let state = match states.get(&event.path) {
         Some(state) => state,

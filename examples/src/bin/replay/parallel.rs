@@ -1,4 +1,4 @@
-//! Events through the parallel executor: as many at once as there are workers, in any order.
+//! Events through the parallel executor: many at once, in any order.
 //!
 //! A mutex for each path keeps two events from changing a state at the same time. It does not keep them in order, and a
 //! history needs its order; so this is the drive that must fail, and the check the one that must find it out.
@@ -9,10 +9,14 @@ use executor_core::WorkerCore;
 use executor_parallel::ParallelExecutor;
 
 use crate::aggregate::FileChanged;
-use crate::drive::{Causes, Disagreed, Drive, Finished, end, settle};
+use crate::drive::{Disagreed, Drive, Finished, end, give_way, settle};
 use crate::error::ReplayError;
 use crate::mutex::{SharedStates, collect_states, handle};
+use crate::producer::Causes;
 use crate::tally::Tally;
+
+/// How many events are handled at a time.
+const AT_ONCE: usize = 64;
 
 /// Handles events on all workers, whichever comes first.
 #[derive(Debug)]
@@ -23,14 +27,10 @@ pub(crate) struct ParallelDrive {
 }
 
 impl ParallelDrive {
-    pub(crate) fn new(
-        core: &WorkerCore,
-        at_once: usize,
-        tally: &'static Tally,
-    ) -> Result<Self, ReplayError> {
+    pub(crate) fn new(core: &WorkerCore, tally: &'static Tally) -> Result<Self, ReplayError> {
         let executor = ParallelExecutor::builder(core)
             .name("files")
-            .max_concurrency(at_once)
+            .max_concurrency(AT_ONCE)
             .build()?;
         Ok(Self {
             executor,
@@ -52,6 +52,7 @@ impl Drive for ParallelDrive {
         let handled = self
             .executor
             .submit(causes.envelope(event), move |envelope, _| async move {
+                give_way(&envelope.payload).await;
                 let verdict = handle(&states, &envelope);
                 tally.record(&envelope.payload, &verdict);
                 verdict.map_err(|_| Disagreed)

@@ -19,6 +19,7 @@ pub(crate) struct Setting {
     pub(crate) workers: usize,
     pub(crate) producers: usize,
     pub(crate) preload: bool,
+    pub(crate) waiting: bool,
 }
 
 /// Everything there is to say about a replay.
@@ -83,18 +84,21 @@ impl Report {
             host,
             workers,
             producers,
-            preload,
+            ..
         } = &self.setting;
-        writeln!(out, "{repository} at {head}")?;
-        let source = if *preload {
-            "history read beforehand"
+        let read = if self.setting.preload {
+            "beforehand"
         } else {
-            "history read meanwhile"
+            "meanwhile"
         };
-        writeln!(
-            out,
-            "mode {mode}, {workers} workers on {host}, {producers} producers, {source}\n"
-        )?;
+        let waiting = if self.setting.waiting {
+            ", handlers that give way"
+        } else {
+            ""
+        };
+        writeln!(out, "{repository} at {head}")?;
+        writeln!(out, "mode {mode}, {workers} workers on {host}{waiting}")?;
+        writeln!(out, "{producers} producers, history read {read}\n")?;
         writeln!(out, "commits           {:>12}", self.commits)?;
         writeln!(out, "events            {:>12}", self.events)?;
         writeln!(out, "paths             {:>12}", self.paths)?;
@@ -165,7 +169,7 @@ impl Report {
         if *differences > 0 {
             writeln!(
                 out,
-                "{differences} differences from {}:",
+                "differences from {}: {differences}",
                 self.compared_with
             )?;
             list(out, first, *differences)?;
@@ -202,6 +206,7 @@ impl Report {
             "workers": self.setting.workers,
             "producers": self.setting.producers,
             "preload": self.setting.preload,
+            "waiting": self.setting.waiting,
             "agrees": self.agrees(),
             "compared_with": self.compared_with,
             "limited": self.compared_with != self.setting.head,

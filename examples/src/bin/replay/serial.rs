@@ -10,14 +10,16 @@ use executor_core::{Envelope, WorkerCore};
 use executor_serial::{SerialExecutor, Stream};
 
 use crate::aggregate::{FileChanged, FileState, PathKey};
-use crate::drive::{Causes, Disagreed, Drive, Finished, end, settle};
+use crate::drive::{Disagreed, Drive, Finished, end, give_way, settle};
 use crate::error::ReplayError;
+use crate::producer::Causes;
 use crate::tally::Tally;
 
 /// Handles events of one path in order and those of different paths on all workers.
 #[derive(Debug)]
 pub(crate) struct SerialDrive {
     executor: SerialExecutor<PathKey, FileState>,
+    waiting: bool,
     tally: &'static Tally,
 }
 
@@ -29,12 +31,21 @@ pub(crate) struct Streams {
 }
 
 impl SerialDrive {
-    pub(crate) fn new(core: &WorkerCore, tally: &'static Tally) -> Result<Self, ReplayError> {
+    /// With `waiting`, handlers give way, and their streams have to wait for them.
+    pub(crate) fn new(
+        core: &WorkerCore,
+        waiting: bool,
+        tally: &'static Tally,
+    ) -> Result<Self, ReplayError> {
         let executor = SerialExecutor::builder(core)
             .name("files")
             .state(|_: &PathKey| FileState::default())
             .build()?;
-        Ok(Self { executor, tally })
+        Ok(Self {
+            executor,
+            waiting,
+            tally,
+        })
     }
 }
 
@@ -50,11 +61,14 @@ impl Drive for SerialDrive {
         if slot == lane.by_slot.len() {
             lane.by_slot.push(self.executor.stream(&event.path));
         }
-        let tally = self.tally;
+        let (waiting, tally) = (self.waiting, self.tally);
         let handled = lane.by_slot[slot].submit(
             lane.causes.envelope(event),
             move |envelope, mut context| async move {
                 let event = &envelope.payload;
+                if waiting {
+                    give_way(event).await;
+                }
                 let verdict = context
                     .state()
                     .apply(event, envelope.id(), envelope.causation_id());

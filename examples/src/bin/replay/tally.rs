@@ -56,7 +56,7 @@ impl Tally {
     }
 
     /// Counts an event that has now been handled, rightly or not.
-    pub(crate) fn record(&self, event: &FileChanged, verdict: &Result<(), Violation>) {
+    pub(crate) fn record(&self, event: &FileChanged, verdict: &Result<(), Box<Violation>>) {
         let shard = &self.shards[shard_of_this_thread()];
         let nanoseconds = u64::try_from(event.submitted.elapsed().as_nanos()).unwrap_or(LONGEST);
         lock(&shard.nanoseconds).saturating_record(nanoseconds);
