@@ -200,6 +200,20 @@ impl<O: StreamOwner> Strand<O> {
         self.owner.shared().counters().add_handled(handled);
     }
 
+    /// Drops the state of an idle stream, in its turn: a message that comes meanwhile waits, and
+    /// then starts from fresh state.
+    pub fn retire_state(self: &Arc<Self>) {
+        if self.head.word.try_own() {
+            self.forget_state();
+            self.let_go();
+        }
+    }
+
+    /// Whether nothing would be lost with the stream: it is idle, and has no state or no future.
+    pub fn is_spent(&mut self) -> bool {
+        !self.head.word.is_busy() && (!self.head.ready.get() || self.head.word.is_closed())
+    }
+
     /// Refuses messages from now on.
     pub fn close(&self) {
         self.head.word.close();

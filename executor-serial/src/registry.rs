@@ -150,14 +150,24 @@ where
         self.sweep_at.store(usize::MAX, Ordering::Relaxed);
         let mut evicted = 0;
         let mut batch = Vec::new();
+        // First the states go, each in its stream's turn and under no lock, so that a key never has
+        // two; then the streams that are still idle.
+        let unheld =
+            |stream: &KeyedStrand<K, S>| Arc::strong_count(stream) == 1 && !stream.is_busy();
+        let idle: Vec<_> = (self.map.iter())
+            .filter(|entry| unheld(entry.value()))
+            .map(|entry| Arc::clone(entry.value()))
+            .collect();
+        idle.iter().for_each(Strand::retire_state);
+        drop(idle);
         let accounting = self.accounting();
         self.map.retain(|_, stream| {
             let evict = Arc::get_mut(stream).is_some_and(|stream| {
-                let idle = !stream.is_busy();
-                if idle {
+                let spent = stream.is_spent();
+                if spent {
                     stream.settle_counts();
                 }
-                idle
+                spent
             });
             if evict {
                 batch.push(Arc::clone(stream));
