@@ -126,6 +126,45 @@ pub(crate) trait Scope {
     unsafe fn run(link: NonNull<Link>, turn: &Turn<'_>);
 }
 
+/// Where a poll leaves what it led to.
+///
+/// Apart from the answer, so that a small value stays small on its way to the caller: an enum of
+/// everything that may happen would be copied whole at every return.
+pub(crate) struct Polled<J: Job> {
+    /// What the handler returned.
+    pub(crate) value: Option<Result<J::Value, J::Error>>,
+    /// Why there is no value.
+    pub(crate) failure: Option<Failure<J::Error>>,
+}
+
+impl<J: Job> Polled<J> {
+    #[inline(always)]
+    pub(crate) const fn new() -> Self {
+        Self {
+            value: None,
+            failure: None,
+        }
+    }
+
+    /// How the message ended.
+    #[inline(always)]
+    pub(crate) fn outcome(&self) -> Outcome {
+        match (&self.failure, &self.value) {
+            (None, Some(Ok(_))) => Outcome::Value,
+            (None, _) => Outcome::Failed,
+            (Some(failure), _) => Outcome::of_failure(failure),
+        }
+    }
+
+    pub(crate) fn into_output(self) -> Output<J> {
+        match (self.value, self.failure) {
+            (_, Some(failure)) => Err(failure),
+            (Some(value), None) => value.map_err(Failure::Handler),
+            (None, None) => unreachable!("a ready poll leaves a value or a failure"),
+        }
+    }
+}
+
 pub(crate) type Output<J> = Result<<J as Job>::Value, Failure<<J as Job>::Error>>;
 
 #[repr(C)]
@@ -308,15 +347,19 @@ impl<J: Job> Cell<J> {
                 // SAFETY: I2: the claim makes the job ours.
                 let take = || unsafe { this.job().read() };
                 // SAFETY: the body is the job, which `take` moves out.
-                let polled = unsafe { Self::begin(cell, take) };
+                let mut polled = Polled::new();
+                // SAFETY: as above.
+                let step = unsafe { Self::begin(cell, take, &mut polled) };
                 // SAFETY: we are the runner; a ready output left the body empty.
-                unsafe { Self::settle_if_ready(cell, polled) }
+                unsafe { Self::settle_if_ready(cell, step, polled) }
             }
             Start::Again => {
                 // SAFETY: I2: started, not done: the future is in place and ours to poll.
-                let polled = unsafe { Self::poll_future(cell) };
+                let mut polled = Polled::new();
+                // SAFETY: as above.
+                let step = unsafe { Self::poll_future(cell, &mut polled) };
                 // SAFETY: we are the runner; a ready output left the body empty.
-                unsafe { Self::settle_if_ready(cell, polled) }
+                unsafe { Self::settle_if_ready(cell, step, polled) }
             }
             // SAFETY: the output is in place.
             Start::Lingering => unsafe { Self::finish(cell, true) },
@@ -327,11 +370,11 @@ impl<J: Job> Cell<J> {
 
     /// # Safety
     /// The caller is the runner; a ready output left the body empty.
-    unsafe fn settle_if_ready(cell: NonNull<Header>, output: Poll<Output<J>>) -> Step {
-        match output {
+    unsafe fn settle_if_ready(cell: NonNull<Header>, step: Step, polled: Polled<J>) -> Step {
+        match step {
             // SAFETY: as the caller says.
-            Poll::Ready(output) => unsafe { Self::settle(cell, output) },
-            Poll::Pending => Step::Pending,
+            Step::Finished => unsafe { Self::settle(cell, polled.into_output()) },
+            Step::Pending => Step::Pending,
         }
     }
 
@@ -344,35 +387,42 @@ impl<J: Job> Cell<J> {
     /// The caller is the cell's runner, has claimed the start, and the body is empty or the job that
     /// `make` moves out.
     #[inline(always)]
-    pub(crate) unsafe fn begin(cell: NonNull<Header>, make: impl FnOnce() -> J) -> Poll<Output<J>> {
+    pub(crate) unsafe fn begin(
+        cell: NonNull<Header>,
+        make: impl FnOnce() -> J,
+        polled: &mut Polled<J>,
+    ) -> Step {
         let this = Self::of(cell);
         // Whether the future is in the body: a panic leaves it to be dropped.
         let placed = std::cell::Cell::new(false);
-        let polled = this.scope.enter(cell, || {
+        let step = this.scope.enter(cell, || {
             catch(|| match make().begin(cell, &this.scope) {
                 Ok(future) => {
                     // SAFETY: the body is empty: `begin` has used the job up.
                     unsafe { this.future().write(future) };
                     placed.set(true);
                     // SAFETY: the future is in place, pinned from here on: it is dropped there.
-                    unsafe { this.poll_in_place(cell, &placed) }
+                    unsafe { this.poll_in_place(cell, &placed, &mut polled.value) }
                 }
-                Err(failure) => Poll::Ready(Err(failure)),
+                Err(failure) => {
+                    polled.failure = Some(failure);
+                    Step::Finished
+                }
             })
         });
-        this.after_poll(cell, polled, &placed)
+        step.unwrap_or_else(|panic| this.after_panic(cell, placed.get(), panic, polled))
     }
 
     /// # Safety
     /// The caller is the runner and the future is in place.
-    unsafe fn poll_future(cell: NonNull<Header>) -> Poll<Output<J>> {
+    unsafe fn poll_future(cell: NonNull<Header>, polled: &mut Polled<J>) -> Step {
         let this = Self::of(cell);
         let placed = std::cell::Cell::new(true);
-        let polled = this.scope.enter(cell, || {
+        let step = this.scope.enter(cell, || {
             // SAFETY: as the caller says.
-            catch(|| unsafe { this.poll_in_place(cell, &placed) })
+            catch(|| unsafe { this.poll_in_place(cell, &placed, &mut polled.value) })
         });
-        this.after_poll(cell, polled, &placed)
+        step.unwrap_or_else(|panic| this.after_panic(cell, placed.get(), panic, polled))
     }
 
     /// Polls the future and, when it is ready, drops it.
@@ -384,43 +434,39 @@ impl<J: Job> Cell<J> {
         &self,
         cell: NonNull<Header>,
         placed: &std::cell::Cell<bool>,
-    ) -> Poll<Output<J>> {
+        value: &mut Option<Result<J::Value, J::Error>>,
+    ) -> Step {
         // The borrowed waker is not counted: it cannot outlive the poll.
         // SAFETY: the table's functions are made for cells, and the cell outlives the poll.
         let waker = ManuallyDrop::new(unsafe { Waker::from_raw(raw_waker(cell)) });
         let slot = self.future();
         // SAFETY: I2: the future is in place, and stays there until it is dropped.
         let future = unsafe { pinned(slot) };
-        let polled = future.poll(&mut Context::from_waker(&waker));
-        polled.map(|value| {
-            placed.set(false);
-            // SAFETY: I2: dropped once, by the runner; `placed` says so to the guard.
-            unsafe { slot.drop_in_place() };
-            value.map_err(Failure::Handler)
-        })
-    }
-
-    #[inline(always)]
-    fn after_poll(
-        &self,
-        cell: NonNull<Header>,
-        polled: Result<Poll<Output<J>>, Panic>,
-        placed: &std::cell::Cell<bool>,
-    ) -> Poll<Output<J>> {
-        match polled {
-            Ok(polled) => polled,
-            Err(panic) => {
-                self.after_panic(cell, placed.get());
-                Poll::Ready(Err(Failure::Panicked(panic)))
-            }
-        }
+        let Poll::Ready(ready) = future.poll(&mut Context::from_waker(&waker)) else {
+            return Step::Pending;
+        };
+        *value = Some(ready);
+        placed.set(false);
+        // SAFETY: I2: dropped once, by the runner; `placed` says so to the guard.
+        unsafe { slot.drop_in_place() };
+        Step::Finished
     }
 
     #[cold]
-    fn after_panic(&self, cell: NonNull<Header>, placed: bool) {
+    fn after_panic(
+        &self,
+        cell: NonNull<Header>,
+        placed: bool,
+        panic: Panic,
+        polled: &mut Polled<J>,
+    ) -> Step {
         if placed && let Err(second) = self.scope.enter(cell, || Self::drop_future(self)) {
             forget_payload(second.into_payload());
         }
+        // The value of a future that panicked in its drop.
+        drop_quietly(polled.value.take());
+        polled.failure = Some(Failure::Panicked(panic));
+        Step::Finished
     }
 
     fn drop_future(this: &Self) -> Result<(), Panic> {

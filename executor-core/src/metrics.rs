@@ -22,11 +22,18 @@ impl Outcome {
     pub(crate) fn of<T, E>(output: &Result<T, Failure<E>>) -> Self {
         match output {
             Ok(_) => Self::Value,
-            Err(Failure::Handler(_) | Failure::State(_)) => Self::Failed,
-            Err(Failure::Panicked(_)) => Self::Panicked,
-            Err(Failure::Cancelled) => Self::Cancelled,
-            Err(Failure::Expired) => Self::Expired,
-            Err(Failure::Aborted) => Self::Aborted,
+            Err(failure) => Self::of_failure(failure),
+        }
+    }
+
+    #[cold]
+    pub(crate) fn of_failure<E>(failure: &Failure<E>) -> Self {
+        match failure {
+            Failure::Handler(_) | Failure::State(_) => Self::Failed,
+            Failure::Panicked(_) => Self::Panicked,
+            Failure::Cancelled => Self::Cancelled,
+            Failure::Expired => Self::Expired,
+            Failure::Aborted => Self::Aborted,
         }
     }
 }

@@ -23,10 +23,9 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::task::Poll;
 
 use crate::batch::Batch;
-use crate::cell::{Cell, CellRef, Header, Job, Scope, Step, drop_quietly};
+use crate::cell::{Cell, CellRef, Header, Job, Polled, Scope, Step, drop_quietly};
 use crate::completion::Completion;
 use crate::context::{Mooring, PolicyContext};
 use crate::envelope::Envelope;
@@ -110,8 +109,10 @@ unsafe impl<O: StreamOwner> Sync for Strand<O> {}
 
 /// What the first poll of an `execute` led to.
 pub enum Started<M, H, T, E> {
-    /// The handler ran on the caller and is handled.
-    Ready(Result<T, Failure<E>>),
+    /// The handler ran on the caller and returned.
+    Ready(Result<T, E>),
+    /// It ended on the caller without a value.
+    Failed(Failure<E>),
     /// It is admitted.
     Admitted(Completion<T, E, M>),
     /// The queue is full: wait for room, or refuse.
@@ -124,6 +125,7 @@ impl<M, H, T, E> std::fmt::Debug for Started<M, H, T, E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Ready(_) => "Ready",
+            Self::Failed(_) => "Failed",
             Self::Admitted(_) => "Admitted",
             Self::Full(..) => "Full",
             Self::Rejected(_) => "Rejected",
@@ -279,7 +281,7 @@ impl<O: StreamOwner> Strand<O> {
     ///
     /// # Panics
     /// When `message` was taken before.
-    #[inline]
+    #[inline(always)]
     pub fn start<M, H, F, T, E>(
         self: &Arc<Self>,
         message: &mut Option<(Envelope<M>, H)>,
@@ -326,21 +328,25 @@ impl<O: StreamOwner> Strand<O> {
             let (envelope, handler) = message.take().expect("a message is started once");
             Message::new(envelope, handler)
         };
+        let mut polled = Polled::new();
         // SAFETY: we are the runner, by owning the stream; the body is empty.
-        let polled = unsafe { MessageCell::<M, H, O::State>::begin(cell, take) };
+        let step = unsafe { MessageCell::<M, H, O::State>::begin(cell, take, &mut polled) };
         // SAFETY: the runner's hold keeps the cell alive.
         let scope = unsafe { MessageCell::<M, H, O::State>::scope(cell) };
-        if let Poll::Ready(output) = polled {
+        if step == Step::Finished {
             if !scope.is_straying() {
-                scope.retire(Outcome::of(&output));
+                scope.retire(polled.outcome());
                 // SAFETY: the body is empty, nobody joined, and this is the runner's last act.
                 unsafe { MessageCell::<M, H, O::State>::release(cell) };
                 self.let_go();
-                return Started::Ready(output);
+                return match polled.failure {
+                    None => Started::Ready(polled.value.expect("ready")),
+                    Some(failure) => Started::Failed(failure),
+                };
             }
             self.adopt(cell, scope);
             // SAFETY: we are the runner, and the body is empty.
-            let step = unsafe { MessageCell::<M, H, O::State>::settle(cell, output) };
+            let step = unsafe { MessageCell::<M, H, O::State>::settle(cell, polled.into_output()) };
             if step == Step::Finished {
                 // The context was dropped just now: the output is in the cell.
                 self.let_go();

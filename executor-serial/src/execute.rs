@@ -3,37 +3,40 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use executor_core::engine::{Slot, Started, Strand, StreamOwner};
 use executor_core::{Completion, Envelope, ExecuteError, Failure, PolicyContext};
-use std::sync::Arc;
+
+/// An execution of one message on one stream.
+#[must_use = "futures do nothing unless polled"]
+pub(crate) struct Execute<'a, O: StreamOwner, M, H, T, E> {
+    strand: &'a Arc<Strand<O>>,
+    /// The message, until it is admitted or handed back.
+    message: Option<(Envelope<M>, H)>,
+    stage: Stage<O, M, T, E>,
+}
 
 /// How far an execution is.
-enum Stage<O: StreamOwner, M, H, T, E> {
+enum Stage<O: StreamOwner, M, T, E> {
     /// Not polled yet: nothing has happened.
-    Lazy(Option<(Envelope<M>, H)>),
+    Lazy,
     /// The queue was full: it waits in line for a place.
-    InLine(Completion<Slot<O>>, Envelope<M>, H),
+    InLine(Completion<Slot<O>>),
     /// It is admitted.
     Admitted(Completion<T, E, M>),
     /// The outcome was given.
     Over,
 }
 
-/// An execution of one message on one stream.
-#[must_use = "futures do nothing unless polled"]
-pub(crate) struct Execute<'a, O: StreamOwner, M, H, T, E> {
-    strand: &'a Arc<Strand<O>>,
-    stage: Stage<O, M, H, T, E>,
-}
-
 impl<'a, O: StreamOwner, M, H, T, E> Execute<'a, O, M, H, T, E> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(strand: &'a Arc<Strand<O>>, envelope: Envelope<M>, handler: H) -> Self {
         Self {
             strand,
-            stage: Stage::Lazy(Some((envelope, handler))),
+            message: Some((envelope, handler)),
+            stage: Stage::Lazy,
         }
     }
 }
@@ -52,20 +55,19 @@ where
 {
     type Output = Result<T, ExecuteError<M, E>>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if let Stage::Lazy(message) = &mut this.stage {
-            match this.strand.start(message) {
-                Started::Ready(outcome) => return Poll::Ready(outcome.map_err(ExecuteError::from)),
-                Started::Admitted(completion) => this.stage = Stage::Admitted(completion),
-                Started::Rejected(rejected) => return Poll::Ready(Err(rejected.into())),
-                Started::Full(_, envelope, handler) => {
-                    this.stage = Stage::InLine(this.strand.wait_for_room(), envelope, handler);
-                }
-            }
+        if !matches!(this.stage, Stage::Lazy) {
+            return this.poll_admitted(context);
         }
-        this.poll_admitted(context)
+        match this.strand.start(&mut this.message) {
+            Started::Ready(outcome) => {
+                this.stage = Stage::Over;
+                Poll::Ready(outcome.map_err(ExecuteError::Handler))
+            }
+            other => this.poll_started(other, context),
+        }
     }
 }
 
@@ -78,14 +80,39 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
+    #[cold]
+    fn poll_started(
+        &mut self,
+        started: Started<M, H, T, E>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<T, ExecuteError<M, E>>> {
+        match started {
+            Started::Ready(outcome) => {
+                self.stage = Stage::Over;
+                return Poll::Ready(outcome.map_err(ExecuteError::Handler));
+            }
+            Started::Failed(failure) => {
+                self.stage = Stage::Over;
+                return Poll::Ready(Err(failure.into()));
+            }
+            Started::Admitted(completion) => self.stage = Stage::Admitted(completion),
+            Started::Rejected(rejected) => {
+                self.stage = Stage::Over;
+                return Poll::Ready(Err(rejected.into()));
+            }
+            Started::Full(_, envelope, handler) => {
+                self.message = Some((envelope, handler));
+                self.stage = Stage::InLine(self.strand.wait_for_room());
+            }
+        }
+        self.poll_admitted(context)
+    }
+
     fn poll_admitted(&mut self, context: &mut Context<'_>) -> Poll<Result<T, ExecuteError<M, E>>> {
-        if let Stage::InLine(line, ..) = &mut self.stage {
-            let place: Result<Slot<O>, Failure> = std::task::ready!(Pin::new(line).poll(context));
-            let Stage::InLine(_, envelope, handler) =
-                std::mem::replace(&mut self.stage, Stage::Over)
-            else {
-                unreachable!("matched above");
-            };
+        if let Stage::InLine(line) = &mut self.stage {
+            let place: Result<Slot<O>, Failure> = ready!(Pin::new(line).poll(context));
+            self.stage = Stage::Over;
+            let (envelope, handler) = self.message.take().expect("it waits with its message");
             let admitted = match place {
                 Ok(slot) => slot.submit(envelope, handler, true),
                 Err(_) => Err(self.strand.turned_away(envelope)),
@@ -98,7 +125,7 @@ where
         let Stage::Admitted(completion) = &mut self.stage else {
             panic!("an execution is not polled after it was ready");
         };
-        let outcome = std::task::ready!(Pin::new(completion).poll(context));
+        let outcome = ready!(Pin::new(completion).poll(context));
         self.stage = Stage::Over;
         Poll::Ready(outcome.map_err(ExecuteError::from))
     }

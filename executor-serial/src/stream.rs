@@ -187,7 +187,9 @@ where
             Started::Admitted(completion) => Ok(completion),
             Started::Rejected(rejected) => Err(rejected),
             Started::Full(reason, envelope, _) => Err(self.strand.refuse(reason, envelope)),
-            Started::Ready(_) => unreachable!("a submission never runs on its caller"),
+            Started::Ready(_) | Started::Failed(_) => {
+                unreachable!("a submission never runs on its caller")
+            }
         }
     }
 
