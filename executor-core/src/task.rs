@@ -279,6 +279,11 @@ pub trait Limiter: Send + Sync + 'static {
 pub struct Ended(pub(crate) Outcome);
 
 impl Ended {
+    /// The handler returned `Ok`.
+    pub const VALUE: Self = Self(Outcome::Value);
+    /// The handler returned `Err`.
+    pub const FAILED: Self = Self(Outcome::Failed);
+
     /// How a structured execution ended.
     #[inline]
     pub fn of<T, E>(output: &Result<T, Failure<E>>) -> Self {

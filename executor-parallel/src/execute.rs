@@ -7,27 +7,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use executor_core::engine::{Ended, panicked, run_as_handler};
-use executor_core::{Completion, Envelope, ExecuteError, Failure, PolicyContext, Rejected};
+use executor_core::{
+    Completion, Envelope, ExecuteError, Failure, PolicyContext, RejectReason, Rejected,
+};
 use pin_project_lite::pin_project;
 
 use crate::gate::{Gate, Permit, Wait};
 
 /// A permit in the hands of a structured execution.
 enum Held<'a> {
-    /// Taken at once.
+    /// Taken at once, for a message of this generation.
     Taken(&'a Gate, u32),
     /// Waited for; its own drop gives it back.
-    Waited(
-        #[expect(dead_code, reason = "held for its drop")] Permit,
-        u32,
-    ),
-}
-
-impl Held<'_> {
-    fn generation(&self) -> u32 {
-        let (Self::Taken(_, generation) | Self::Waited(_, generation)) = self;
-        *generation
-    }
+    Waited(#[expect(dead_code, reason = "held for its drop")] Permit),
 }
 
 impl Drop for Held<'_> {
@@ -40,36 +32,32 @@ impl Drop for Held<'_> {
 }
 
 pin_project! {
-    #[project = StageProj]
-    enum Stage<'a, M, H, F> {
-        // Not polled yet: no permit, no place in line.
-        Lazy { start: Option<(Envelope<M>, H)>, held: Option<Held<'a>> },
-        InLine { line: Completion<Permit>, start: Option<(Envelope<M>, H)>, generation: u32 },
-        // The future is dropped before the permit is given back: fields drop in order.
-        Running { #[pin] handler: F, held: Option<Held<'a>>, generation: u32 },
-        Over,
-    }
-}
-
-pin_project! {
     /// A structured execution: dropping it drops the handler and gives the permit back.
     #[must_use = "futures do nothing unless polled"]
     pub struct Execute<'a, M, H, F> {
         gate: &'a Gate,
+        // Until it starts or is handed back.
+        message: Option<(Envelope<M>, H)>,
+        // From the start to its end. Dropped before the permit is given back: fields drop in order.
         #[pin]
-        stage: Stage<'a, M, H, F>,
+        handler: Option<F>,
+        line: Option<Completion<Permit>>,
+        held: Option<Held<'a>>,
+        generation: u32,
     }
 }
 
 impl<'a, M, H, F> Execute<'a, M, H, F> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn new(gate: &'a Gate, envelope: Envelope<M>, handler: H) -> Self {
+        let message = Some((envelope, handler));
         Self {
             gate,
-            stage: Stage::Lazy {
-                start: Some((envelope, handler)),
-                held: None,
-            },
+            message,
+            handler: None,
+            line: None,
+            held: None,
+            generation: 0,
         }
     }
 
@@ -82,13 +70,50 @@ impl<'a, M, H, F> Execute<'a, M, H, F> {
     ) -> Self {
         let held = Some(Held::Taken(gate, generation));
         Self {
-            gate,
-            stage: Stage::Lazy {
-                start: Some((envelope, handler)),
-                held,
-            },
+            held,
+            generation,
+            ..Self::new(gate, envelope, handler)
         }
     }
+}
+
+/// Gets a permit, waiting in line if it must.
+#[inline(always)]
+fn poll_permit<'a>(
+    gate: &'a Gate,
+    line: &mut Option<Completion<Permit>>,
+    generation: &mut u32,
+    context: &mut Context<'_>,
+) -> Poll<Result<Held<'a>, RejectReason>> {
+    if line.is_none() {
+        *generation = gate.generation();
+        if gate.try_take(*generation).is_ok() {
+            return Poll::Ready(Ok(Held::Taken(gate, *generation)));
+        }
+    }
+    poll_line(gate, line, *generation, context)
+}
+
+#[cold]
+fn poll_line<'a>(
+    gate: &'a Gate,
+    line: &mut Option<Completion<Permit>>,
+    generation: u32,
+    context: &mut Context<'_>,
+) -> Poll<Result<Held<'a>, RejectReason>> {
+    if line.is_none() {
+        match gate.wait(generation) {
+            Ok(Wait::Taken) => return Poll::Ready(Ok(Held::Taken(gate, generation))),
+            Ok(Wait::InLine(waiting)) => *line = Some(waiting),
+            Err(reason) => return Poll::Ready(Err(reason)),
+        }
+    }
+    let Some(waiting) = line else {
+        unreachable!("just set")
+    };
+    let granted = ready!(Pin::new(waiting).poll(context));
+    *line = None;
+    Poll::Ready(granted.map(Held::Waited).map_err(|_| RejectReason::Closed))
 }
 
 impl<M, H, F, T, E> Future for Execute<'_, M, H, F>
@@ -99,130 +124,81 @@ where
 {
     type Output = Result<T, ExecuteError<M, E>>;
 
-    #[inline]
+    #[inline(always)]
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let gate = *this.gate;
-        loop {
-            let (start, held) = match this.stage.as_mut().project() {
-                StageProj::Lazy { start, held } => {
-                    let (envelope, handler) = start.take().expect("lazy until started");
-                    let held = match held.take() {
-                        Some(held) => held,
-                        None => {
-                            let generation = gate.generation();
-                            if gate.try_take(generation).is_ok() {
-                                Held::Taken(gate, generation)
-                            } else {
-                                match gate.wait(generation) {
-                                    Ok(Wait::Taken) => Held::Taken(gate, generation),
-                                    Ok(Wait::InLine(line)) => {
-                                        let start = Some((envelope, handler));
-                                        this.stage.set(Stage::InLine {
-                                            line,
-                                            start,
-                                            generation,
-                                        });
-                                        continue;
-                                    }
-                                    Err(reason) => {
-                                        gate.counts.refused();
-                                        this.stage.set(Stage::Over);
-                                        return Poll::Ready(Err(Rejected {
-                                            reason,
-                                            work: envelope,
-                                        }
-                                        .into()));
-                                    }
-                                }
-                            }
-                        }
-                    };
-                    ((envelope, handler), held)
-                }
-                StageProj::InLine {
-                    line,
-                    start,
-                    generation,
-                } => {
-                    let granted = ready!(Pin::new(line).poll(context));
-                    let start = start.take().expect("in line until started");
-                    let generation = *generation;
-                    match granted {
-                        Ok(permit) => (start, Held::Waited(permit, generation)),
-                        Err(_) => {
-                            gate.counts.refused();
-                            this.stage.set(Stage::Over);
-                            let reason = executor_core::RejectReason::Closed;
-                            return Poll::Ready(Err(Rejected {
-                                reason,
-                                work: start.0,
-                            }
-                            .into()));
-                        }
-                    }
-                }
-                StageProj::Running {
-                    handler,
-                    held,
-                    generation,
-                } => {
-                    let generation = *generation;
-                    let polled = run_as_handler(&gate.environment, generation, || {
-                        catch_unwind(AssertUnwindSafe(|| handler.poll(context)))
-                    });
-                    let output = match polled {
-                        Ok(Poll::Pending) => return Poll::Pending,
-                        Ok(Poll::Ready(output)) => output.map_err(Failure::Handler),
-                        Err(payload) => Err(panicked(payload)),
-                    };
-                    // The handler's future is dropped, the message counted, the permit given back:
-                    // whoever is told that it is over finds it in the counts.
-                    let permit = held.take();
-                    let dropped = run_as_handler(&gate.environment, generation, || {
-                        catch_unwind(AssertUnwindSafe(|| this.stage.set(Stage::Over)))
-                    });
-                    let output = match dropped {
-                        Ok(()) => output,
-                        Err(payload) => Err(panicked(payload)),
-                    };
-                    gate.counts.ended(Ended::of(&output));
-                    drop(permit);
-                    return Poll::Ready(output.map_err(ExecuteError::from));
-                }
-                StageProj::Over => panic!("an execution is not polled after it was ready"),
-            };
-            let (envelope, handler) = start;
-            let begun = if envelope.is_expired() {
-                Err(Failure::Expired)
-            } else {
-                let generation = held.generation();
-                run_as_handler(&gate.environment, generation, || {
-                    catch_unwind(AssertUnwindSafe(|| {
-                        let context = PolicyContext::free(&envelope);
-                        handler(envelope, context)
-                    }))
-                })
-                .map_err(panicked)
-            };
-            match begun {
-                Ok(handler) => {
-                    let generation = held.generation();
-                    this.stage.set(Stage::Running {
-                        handler,
-                        held: Some(held),
-                        generation,
-                    });
-                }
-                Err(failure) => {
-                    this.stage.set(Stage::Over);
-                    let output: Result<T, Failure<E>> = Err(failure);
-                    gate.counts.ended(Ended::of(&output));
-                    drop(held);
-                    return Poll::Ready(output.map_err(ExecuteError::from));
+        if this.held.is_none() {
+            assert!(
+                this.message.is_some(),
+                "an execution is not polled after it was ready"
+            );
+            match ready!(poll_permit(gate, this.line, this.generation, context)) {
+                Ok(held) => *this.held = Some(held),
+                Err(reason) => {
+                    gate.counts.refused();
+                    let (work, _) = this.message.take().expect("checked above");
+                    return Poll::Ready(Err(Rejected { reason, work }.into()));
                 }
             }
         }
+        // The value travels apart from the answer, so that nothing large is copied on the way.
+        let mut value = None;
+        let mut failure = None;
+        let step = run_as_handler(&gate.environment, *this.generation, || {
+            catch_unwind(AssertUnwindSafe(|| {
+                if let Some((envelope, handler)) = this.message.take() {
+                    if envelope.is_expired() {
+                        failure = Some(Failure::Expired);
+                        return Poll::Ready(());
+                    }
+                    let context = PolicyContext::free(&envelope);
+                    this.handler.set(Some(handler(envelope, context)));
+                }
+                let Some(handler) = this.handler.as_mut().as_pin_mut() else {
+                    unreachable!("a permit is held from the start to the end of the handler");
+                };
+                value = Some(ready!(handler.poll(context)));
+                this.handler.set(None);
+                Poll::Ready(())
+            }))
+        });
+        match step {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(())) => {}
+            Err(payload) => {
+                // What is left of the handler, or its value if its own drop has panicked.
+                let left = run_as_handler(&gate.environment, *this.generation, || {
+                    catch_unwind(AssertUnwindSafe(|| {
+                        this.handler.set(None);
+                        value = None;
+                    }))
+                });
+                if let Err(second) = left {
+                    std::mem::forget(second);
+                }
+                failure = Some(panicked(payload));
+            }
+        }
+        // Counted before the permit is given back: whoever is told finds it in the counts.
+        let held = this.held.take();
+        let outcome = match (value, failure) {
+            (Some(value), None) => {
+                gate.counts.ended(if value.is_ok() {
+                    Ended::VALUE
+                } else {
+                    Ended::FAILED
+                });
+                value.map_err(ExecuteError::Handler)
+            }
+            (_, failure) => {
+                let ended: Result<T, Failure<E>> = Err(failure.expect("no value, no failure"));
+                gate.counts.ended(Ended::of(&ended));
+                ended.map_err(ExecuteError::from)
+            }
+        };
+        drop(held);
+        Poll::Ready(outcome)
     }
 }
 
