@@ -297,7 +297,7 @@ impl WorkerCore {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let cell = self.admit(Spawned(future), OnCore::new(self.shared()), true);
+        let cell = self.admit(Spawned(future), OnCore::new(&self.handle.0), true);
         // SAFETY: the job's types are `F::Output`, `Infallible` and `()`, and it was made joined.
         cell.map(|cell| unsafe { Completion::new(cell) })
             .map_err(|job| refused(job.0))
@@ -313,7 +313,7 @@ impl WorkerCore {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let cell = self.admit(Spawned(future), OnCore::new(self.shared()), false);
+        let cell = self.admit(Spawned(future), OnCore::new(&self.handle.0), false);
         cell.map(|_| ()).map_err(|job| refused(job.0))
     }
 

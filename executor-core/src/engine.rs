@@ -128,7 +128,7 @@ where
     E: Send + 'static,
     L: Limiter,
 {
-    let scope = UnderLimit::new(core.shared(), limiter, generation);
+    let scope = UnderLimit::new(&core.handle.0, limiter, generation);
     let job = Message::<M, H, (), UnderLimit<L>>::new(envelope, handler);
     let cell = Cell::with_job(job, scope, true);
     // SAFETY: the job's types are these, and it was made joined.

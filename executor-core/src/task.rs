@@ -142,9 +142,10 @@ pub(crate) struct OnCore {
 pub(crate) const UNNOTED: u64 = u64::MAX;
 
 impl OnCore {
-    pub(crate) fn new(core: &CoreShared) -> Self {
+    pub(crate) fn new(core: &Arc<CoreShared>) -> Self {
         Self {
-            core,
+            // From the `Arc`, so that the pointer may be turned into counts of it.
+            core: Arc::as_ptr(core),
             note: StdCell::new(UNNOTED),
         }
     }
@@ -300,7 +301,7 @@ pub(crate) struct UnderLimit<L: Limiter> {
 }
 
 impl<L: Limiter> UnderLimit<L> {
-    pub(crate) fn new(core: &CoreShared, limiter: Arc<L>, generation: u32) -> Self {
+    pub(crate) fn new(core: &Arc<CoreShared>, limiter: Arc<L>, generation: u32) -> Self {
         Self {
             on_core: OnCore::new(core),
             mooring: Mooring::new(ptr::null_mut()),
