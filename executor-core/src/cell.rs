@@ -17,7 +17,7 @@
 //!   it can be finished.
 
 use std::any::Any;
-use std::cell::UnsafeCell;
+use std::cell::{Cell as StdCell, UnsafeCell};
 use std::future::Future;
 use std::mem::{ManuallyDrop, MaybeUninit, offset_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,12 +26,14 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 
 use crate::envelope::Envelope;
+use crate::environment::Environment;
 use crate::error::{Failure, Panic};
-use crate::frame::StreamName;
+use crate::frame;
 use crate::lane::{Link, LinkVTable};
 use crate::metrics::Outcome;
 use crate::pool::{self, Class};
 use crate::status::{Finish, Start, Status};
+use crate::strand::StreamName;
 use crate::worker::Turn;
 
 /// The part of a cell whose type does not depend on the job.
@@ -58,6 +60,8 @@ pub(crate) struct CellVTable {
     /// Whether the job is the framework's own and leaves no trace in the metrics.
     pub(crate) control: bool,
     home: unsafe fn(NonNull<Header>) -> *const (),
+    environment: unsafe fn(NonNull<Header>) -> *const Environment,
+    generation: unsafe fn(NonNull<Header>) -> u32,
     caller: unsafe fn(NonNull<Header>) -> *const Header,
     hold: unsafe fn(*const ()),
     unhold: unsafe fn(*const ()),
@@ -113,8 +117,10 @@ pub(crate) trait Scope {
     unsafe fn stream(home: *const ()) -> Option<StreamName>;
     /// The cell of the handler that waits for this one.
     fn caller(&self) -> *const Header;
-    /// Polls under the right frame.
-    fn enter<R>(&self, cell: NonNull<Header>, poll: impl FnOnce() -> R) -> R;
+    /// The executor that the work belongs to.
+    fn environment(&self) -> *const Environment;
+    /// The drain generation of the work.
+    fn generation(&self) -> u32;
     /// Whether a context has strayed out of the handler and is still alive.
     fn is_straying(&self) -> bool;
     /// The message is handled: counts it, and lets go of permits; before anybody hears of it.
@@ -126,43 +132,76 @@ pub(crate) trait Scope {
     unsafe fn run(link: NonNull<Link>, turn: &Turn<'_>);
 }
 
+/// What a poll led to.
+#[must_use]
+pub(crate) enum Ran {
+    /// The handler waits for a wake.
+    Pending,
+    /// The value is in the place that the caller gave.
+    Returned,
+    /// There is no value, for the reason in the place that the caller gave.
+    Failed,
+}
+
+/// Makes the scope of a new cell in its place, so that what it leaves open is not written.
+pub(crate) trait MakeScope<P> {
+    /// # Safety
+    /// There is room for a `P` at `slot`, and nothing that is to be dropped.
+    unsafe fn make_at(self, slot: *mut P);
+}
+
+impl<P: Scope> MakeScope<P> for P {
+    #[inline]
+    unsafe fn make_at(self, slot: *mut P) {
+        // SAFETY: as the caller says.
+        unsafe { slot.write(self) };
+    }
+}
+
 /// Where a poll leaves what it led to.
 ///
 /// Apart from the answer, so that a small value stays small on its way to the caller: an enum of
 /// everything that may happen would be copied whole at every return.
 pub(crate) struct Polled<J: Job> {
-    /// What the handler returned.
-    pub(crate) value: Option<Result<J::Value, J::Error>>,
-    /// Why there is no value.
-    pub(crate) failure: Option<Failure<J::Error>>,
+    /// What the handler returned; initialised by [`Ran::Returned`].
+    value: MaybeUninit<Result<J::Value, J::Error>>,
+    /// Why there is no value; initialised by [`Ran::Failed`].
+    failure: MaybeUninit<Failure<J::Error>>,
 }
 
 impl<J: Job> Polled<J> {
     #[inline(always)]
     pub(crate) const fn new() -> Self {
         Self {
-            value: None,
-            failure: None,
+            value: MaybeUninit::uninit(),
+            failure: MaybeUninit::uninit(),
         }
     }
 
-    /// How the message ended.
+    /// # Safety
+    /// The poll said [`Ran::Returned`]; the value is taken once.
     #[inline(always)]
-    pub(crate) fn outcome(&self) -> Outcome {
-        match (&self.failure, &self.value) {
-            (None, Some(Ok(_))) => Outcome::Value,
-            (None, _) => Outcome::Failed,
-            (Some(failure), _) => Outcome::of_failure(failure),
-        }
+    pub(crate) unsafe fn take_value(&mut self) -> Result<J::Value, J::Error> {
+        // SAFETY: as the caller says.
+        unsafe { self.value.assume_init_read() }
     }
 
-    pub(crate) fn into_output(self) -> Output<J> {
-        match (self.value, self.failure) {
-            (_, Some(failure)) => Err(failure),
-            (Some(value), None) => value.map_err(Failure::Handler),
-            (None, None) => unreachable!("a ready poll leaves a value or a failure"),
-        }
+    /// # Safety
+    /// The poll said [`Ran::Failed`]; the failure is taken once.
+    pub(crate) unsafe fn take_failure(&mut self) -> Failure<J::Error> {
+        // SAFETY: as the caller says.
+        unsafe { self.failure.assume_init_read() }
     }
+}
+
+/// What there is to drop when a poll panics.
+#[derive(Clone, Copy)]
+enum Held {
+    Nothing,
+    /// The future, in the body.
+    Future,
+    /// The value of a future that has returned.
+    Value,
 }
 
 pub(crate) type Output<J> = Result<<J as Job>::Value, Failure<<J as Job>::Error>>;
@@ -204,12 +243,24 @@ impl Header {
         unsafe { caller.as_ref() }
     }
 
-    pub(crate) fn stream(&self) -> Option<StreamName> {
-        let vtable = self.vtable();
+    pub(crate) fn home(&self) -> *const () {
         // SAFETY: I3.
-        let home = unsafe { (vtable.home)(NonNull::from(self)) };
+        unsafe { (self.vtable().home)(NonNull::from(self)) }
+    }
+
+    pub(crate) fn environment(&self) -> *const Environment {
+        // SAFETY: I3.
+        unsafe { (self.vtable().environment)(NonNull::from(self)) }
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        // SAFETY: I3.
+        unsafe { (self.vtable().generation)(NonNull::from(self)) }
+    }
+
+    pub(crate) fn stream(&self) -> Option<StreamName> {
         // SAFETY: a message that is not done keeps its home alive.
-        unsafe { (vtable.stream)(home) }
+        unsafe { (self.vtable().stream)(self.home()) }
     }
 }
 
@@ -260,6 +311,8 @@ impl<J: Job> Cell<J> {
         class: Self::CLASS,
         control: J::CONTROL,
         home: |cell| Self::of(cell).scope.home(),
+        environment: |cell| Self::of(cell).scope.environment(),
+        generation: |cell| Self::of(cell).scope.generation(),
         caller: |cell| Self::of(cell).scope.caller(),
         hold: J::Scope::hold,
         unhold: J::Scope::unhold,
@@ -274,7 +327,11 @@ impl<J: Job> Cell<J> {
 
     /// A new cell that holds `job`.
     #[inline]
-    pub(crate) fn with_job(job: J, scope: J::Scope, joined: bool) -> NonNull<Header> {
+    pub(crate) fn with_job(
+        job: J,
+        scope: impl MakeScope<J::Scope>,
+        joined: bool,
+    ) -> NonNull<Header> {
         let cell = Self::vacant(scope, joined);
         // SAFETY: the cell is private, and its body is empty.
         unsafe { Self::of(cell).job().write(job) };
@@ -283,13 +340,13 @@ impl<J: Job> Cell<J> {
 
     /// A new cell with an empty body.
     #[inline]
-    pub(crate) fn vacant(scope: J::Scope, joined: bool) -> NonNull<Header> {
+    pub(crate) fn vacant(scope: impl MakeScope<J::Scope>, joined: bool) -> NonNull<Header> {
         let cell = pool::take(Self::CLASS).cast::<Self>();
         let vtable = std::ptr::from_ref(Self::VTABLE).cast::<LinkVTable>();
         let base = cell.as_ptr();
         let header = Header {
             link: Link {
-                next: std::cell::Cell::new(std::ptr::null_mut()),
+                next: StdCell::new(std::ptr::null_mut()),
                 vtable,
             },
             status: Status::new(joined),
@@ -297,12 +354,9 @@ impl<J: Job> Cell<J> {
         };
         // SAFETY: the block is ours, and large and aligned enough for the cell by its class.
         unsafe { base.cast::<Header>().write(header) };
+        let slot = base.wrapping_byte_add(offset_of!(Self, scope)).cast();
         // SAFETY: as above; the scope follows the header.
-        unsafe {
-            base.wrapping_byte_add(offset_of!(Self, scope))
-                .cast::<J::Scope>()
-                .write(scope)
-        };
+        unsafe { scope.make_at(slot) };
         cell.cast()
     }
 
@@ -345,21 +399,19 @@ impl<J: Job> Cell<J> {
         match this.header.status.start() {
             Start::First => {
                 // SAFETY: I2: the claim makes the job ours.
-                let take = || unsafe { this.job().read() };
-                // SAFETY: the body is the job, which `take` moves out.
+                let start = |scope: &_| unsafe { this.job().read() }.begin(cell, scope);
                 let mut polled = Polled::new();
-                // SAFETY: as above.
-                let step = unsafe { Self::begin(cell, take, &mut polled) };
-                // SAFETY: we are the runner; a ready output left the body empty.
-                unsafe { Self::settle_if_ready(cell, step, polled) }
+                // SAFETY: the body is the job, which `start` moves out.
+                let ran = unsafe { Self::begin(cell, start, &mut polled) };
+                // SAFETY: we are the runner; what is over has left the body empty.
+                unsafe { Self::settle_if_over(cell, ran, polled) }
             }
             Start::Again => {
-                // SAFETY: I2: started, not done: the future is in place and ours to poll.
                 let mut polled = Polled::new();
-                // SAFETY: as above.
-                let step = unsafe { Self::poll_future(cell, &mut polled) };
-                // SAFETY: we are the runner; a ready output left the body empty.
-                unsafe { Self::settle_if_ready(cell, step, polled) }
+                // SAFETY: I2: started, not done: the future is in place and ours to poll.
+                let ran = unsafe { Self::poll_future(cell, &mut polled) };
+                // SAFETY: we are the runner; what is over has left the body empty.
+                unsafe { Self::settle_if_over(cell, ran, polled) }
             }
             // SAFETY: the output is in place.
             Start::Lingering => unsafe { Self::finish(cell, true) },
@@ -368,61 +420,72 @@ impl<J: Job> Cell<J> {
         }
     }
 
+    /// Ends what a poll finished.
+    ///
     /// # Safety
-    /// The caller is the runner; a ready output left the body empty.
-    unsafe fn settle_if_ready(cell: NonNull<Header>, step: Step, polled: Polled<J>) -> Step {
-        match step {
-            // SAFETY: as the caller says.
-            Step::Finished => unsafe { Self::settle(cell, polled.into_output()) },
-            Step::Pending => Step::Pending,
-        }
+    /// The caller is the runner; `ran` and `polled` are of the same poll, and if it is over, the body
+    /// is empty.
+    #[inline(always)]
+    pub(crate) unsafe fn settle_if_over(
+        cell: NonNull<Header>,
+        ran: Ran,
+        mut polled: Polled<J>,
+    ) -> Step {
+        let output = match ran {
+            Ran::Pending => return Step::Pending,
+            // SAFETY: returned, and taken once.
+            Ran::Returned => unsafe { polled.take_value() }.map_err(Failure::Handler),
+            // SAFETY: failed, and taken once.
+            Ran::Failed => Err(unsafe { polled.take_failure() }),
+        };
+        // SAFETY: as the caller says.
+        unsafe { Self::settle(cell, output) }
     }
 
-    /// Starts the job that `make` gives and polls it once; when it is ready the body is empty again.
+    /// Starts the work and polls it once; when that ends it, the body is empty again.
     ///
-    /// The job passes through memory as little as possible: it is made, begun, placed and polled
-    /// under one guard.
+    /// The work passes through memory as little as possible: it is started, placed and polled under
+    /// one guard.
     ///
     /// # Safety
-    /// The caller is the cell's runner, has claimed the start, and the body is empty or the job that
-    /// `make` moves out.
+    /// The caller is the cell's runner and has claimed the start; once `start` has returned, the
+    /// body is empty.
     #[inline(always)]
     pub(crate) unsafe fn begin(
         cell: NonNull<Header>,
-        make: impl FnOnce() -> J,
+        start: impl FnOnce(&J::Scope) -> Result<J::Future, Failure<J::Error>>,
         polled: &mut Polled<J>,
-    ) -> Step {
+    ) -> Ran {
         let this = Self::of(cell);
-        // Whether the future is in the body: a panic leaves it to be dropped.
-        let placed = std::cell::Cell::new(false);
-        let step = this.scope.enter(cell, || {
-            catch(|| match make().begin(cell, &this.scope) {
+        let held = StdCell::new(Held::Nothing);
+        let ran = frame::enter(cell, || {
+            catch(|| match start(&this.scope) {
                 Ok(future) => {
-                    // SAFETY: the body is empty: `begin` has used the job up.
+                    // SAFETY: the body is empty, as the caller says.
                     unsafe { this.future().write(future) };
-                    placed.set(true);
+                    held.set(Held::Future);
                     // SAFETY: the future is in place, pinned from here on: it is dropped there.
-                    unsafe { this.poll_in_place(cell, &placed, &mut polled.value) }
+                    unsafe { this.poll_in_place(cell, &held, &mut polled.value) }
                 }
                 Err(failure) => {
-                    polled.failure = Some(failure);
-                    Step::Finished
+                    polled.failure.write(failure);
+                    Ran::Failed
                 }
             })
         });
-        step.unwrap_or_else(|panic| this.after_panic(cell, placed.get(), panic, polled))
+        ran.unwrap_or_else(|panic| this.after_panic(cell, held.get(), panic, polled))
     }
 
     /// # Safety
     /// The caller is the runner and the future is in place.
-    unsafe fn poll_future(cell: NonNull<Header>, polled: &mut Polled<J>) -> Step {
+    unsafe fn poll_future(cell: NonNull<Header>, polled: &mut Polled<J>) -> Ran {
         let this = Self::of(cell);
-        let placed = std::cell::Cell::new(true);
-        let step = this.scope.enter(cell, || {
+        let held = StdCell::new(Held::Future);
+        let ran = frame::enter(cell, || {
             // SAFETY: as the caller says.
-            catch(|| unsafe { this.poll_in_place(cell, &placed, &mut polled.value) })
+            catch(|| unsafe { this.poll_in_place(cell, &held, &mut polled.value) })
         });
-        step.unwrap_or_else(|panic| this.after_panic(cell, placed.get(), panic, polled))
+        ran.unwrap_or_else(|panic| this.after_panic(cell, held.get(), panic, polled))
     }
 
     /// Polls the future and, when it is ready, drops it.
@@ -433,9 +496,9 @@ impl<J: Job> Cell<J> {
     unsafe fn poll_in_place(
         &self,
         cell: NonNull<Header>,
-        placed: &std::cell::Cell<bool>,
-        value: &mut Option<Result<J::Value, J::Error>>,
-    ) -> Step {
+        held: &StdCell<Held>,
+        value: &mut MaybeUninit<Result<J::Value, J::Error>>,
+    ) -> Ran {
         // The borrowed waker is not counted: it cannot outlive the poll.
         // SAFETY: the table's functions are made for cells, and the cell outlives the poll.
         let waker = ManuallyDrop::new(unsafe { Waker::from_raw(raw_waker(cell)) });
@@ -443,30 +506,35 @@ impl<J: Job> Cell<J> {
         // SAFETY: I2: the future is in place, and stays there until it is dropped.
         let future = unsafe { pinned(slot) };
         let Poll::Ready(ready) = future.poll(&mut Context::from_waker(&waker)) else {
-            return Step::Pending;
+            return Ran::Pending;
         };
-        *value = Some(ready);
-        placed.set(false);
-        // SAFETY: I2: dropped once, by the runner; `placed` says so to the guard.
+        value.write(ready);
+        held.set(Held::Value);
+        // SAFETY: I2: dropped once, by the runner; `held` says so to the guard.
         unsafe { slot.drop_in_place() };
-        Step::Finished
+        Ran::Returned
     }
 
     #[cold]
     fn after_panic(
         &self,
         cell: NonNull<Header>,
-        placed: bool,
+        held: Held,
         panic: Panic,
         polled: &mut Polled<J>,
-    ) -> Step {
-        if placed && let Err(second) = self.scope.enter(cell, || Self::drop_future(self)) {
-            forget_payload(second.into_payload());
+    ) -> Ran {
+        match held {
+            Held::Nothing => {}
+            Held::Future => {
+                if let Err(second) = frame::enter(cell, || Self::drop_future(self)) {
+                    forget_payload(second.into_payload());
+                }
+            }
+            // SAFETY: the future returned, and panicked when it was dropped.
+            Held::Value => drop_quietly(unsafe { polled.take_value() }),
         }
-        // The value of a future that panicked in its drop.
-        drop_quietly(polled.value.take());
-        polled.failure = Some(Failure::Panicked(panic));
-        Step::Finished
+        polled.failure.write(Failure::Panicked(panic));
+        Ran::Failed
     }
 
     fn drop_future(this: &Self) -> Result<(), Panic> {
@@ -481,10 +549,10 @@ impl<J: Job> Cell<J> {
             Start::First => {
                 // SAFETY: I2: the claim makes the job ours.
                 let job = unsafe { this.job().read() };
-                this.scope.enter(cell, || drop_quietly(job));
+                frame::enter(cell, || drop_quietly(job));
             }
             Start::Again => {
-                let dropped = this.scope.enter(cell, || Self::drop_future(this));
+                let dropped = frame::enter(cell, || Self::drop_future(this));
                 if let Err(panic) = dropped {
                     forget_payload(panic.into_payload());
                 }
@@ -526,7 +594,9 @@ impl<J: Job> Cell<J> {
         }
         // SAFETY: the output is in place.
         let outcome = Outcome::of(unsafe { &*this.output() });
-        this.scope.retire(outcome);
+        if !J::CONTROL {
+            this.scope.retire(outcome);
+        }
         // SAFETY: the output is in place, and this is the runner's last act.
         unsafe { leave(cell, true) };
         Step::Finished

@@ -23,6 +23,8 @@ pub(crate) fn coarse_monotonic_nanos() -> u64 {
 
 #[cfg(all(target_os = "linux", target_pointer_width = "64", not(miri)))]
 mod source {
+    use std::mem::MaybeUninit;
+
     #[inline]
     pub(super) fn unix_millis() -> u64 {
         let (seconds, nanos) = read(libc::CLOCK_REALTIME_COARSE);
@@ -38,13 +40,13 @@ mod source {
     /// Reads `clock` as seconds and nanoseconds; zero if the kernel does not know it.
     #[inline]
     fn read(clock: libc::clockid_t) -> (u64, u64) {
-        let mut time = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // SAFETY: the pointer is to a live, exclusively borrowed timespec, which is all that the
-        // call writes to.
-        let _unknown_clock = unsafe { libc::clock_gettime(clock, &raw mut time) };
+        let mut time = MaybeUninit::<libc::timespec>::uninit();
+        // SAFETY: the pointer is to room for a timespec, which is all that the call writes to.
+        if unsafe { libc::clock_gettime(clock, time.as_mut_ptr()) } != 0 {
+            return (0, 0);
+        }
+        // SAFETY: the call succeeded, so it wrote the time.
+        let time = unsafe { time.assume_init() };
         (
             time.tv_sec.max(0).cast_unsigned(),
             time.tv_nsec.cast_unsigned(),

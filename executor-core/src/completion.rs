@@ -211,19 +211,26 @@ impl<T, E, M> Future for Completion<T, E, M> {
 impl<T, E, M> Drop for Completion<T, E, M> {
     #[inline]
     fn drop(&mut self) {
-        let Some(cell) = self.cell.take() else { return };
-        // SAFETY: `JOIN` keeps the cell alive until it is cleared below.
-        let header = unsafe { cell.as_ref() };
-        unregister(header);
-        if header.status.detach() {
-            return;
+        if let Some(cell) = self.cell.take() {
+            detach(cell);
         }
-        // SAFETY: `DONE` gave the output to us.
-        unsafe { (header.vtable().drop_output)(cell) };
-        if header.status.release_join() {
-            // SAFETY: the status word says that the cell is ours alone.
-            unsafe { free(cell) };
-        }
+    }
+}
+
+/// Leaves a cell whose outcome nobody took.
+#[inline(never)]
+fn detach(cell: NonNull<Header>) {
+    // SAFETY: `JOIN` keeps the cell alive until it is cleared below.
+    let header = unsafe { cell.as_ref() };
+    unregister(header);
+    if header.status.detach() {
+        return;
+    }
+    // SAFETY: `DONE` gave the output to us.
+    unsafe { (header.vtable().drop_output)(cell) };
+    if header.status.release_join() {
+        // SAFETY: the status word says that the cell is ours alone.
+        unsafe { free(cell) };
     }
 }
 

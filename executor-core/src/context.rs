@@ -1,9 +1,13 @@
 //! What a handler is given beside its message.
 
+use std::alloc::Layout;
 use std::any::Any;
 use std::borrow::Cow;
+use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::num::NonZeroU32;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::Poll;
@@ -13,32 +17,72 @@ use crate::cell::{self, CellRef, Header};
 use crate::deadline::Deadline;
 use crate::envelope::{Envelope, Lineage};
 use crate::frame;
+use crate::pool::{self, Class};
 use crate::services::MissingService;
+use crate::strand;
 use crate::sync::{AtomicU8, Ordering};
 use crate::trail::Trail;
 
 const GONE: u8 = 0;
 const LIVE: u8 = 1;
 const AWAITED: u8 = 2;
+const FREE: u8 = 3;
 
-/// The cell's side of a context.
+const _: () = assert!(size_of::<PolicyContext>() == size_of::<usize>());
+
+/// Where a context has its parts: at the start of its message's scope, or in a block of its own.
 ///
 /// # Invariants
-/// - I1. While the flag is not `GONE`, the message is not handled: the cell, its home and the state
-///   behind `state` live, and no other message of the stream runs.
-/// - I2. There is at most one context for a message, so `&mut` of the context is `&mut` of the state.
+/// - I1. While the flag is not `GONE`, the message is not handled: the cell, its home and the
+///   stream's state live, and no other message of the stream runs.
+/// - I2. There is at most one context for a mooring, so `&mut` of the context is `&mut` of the
+///   state; `parts` are the context's alone, from when it is made to when it is dropped.
+/// - I3. A mooring whose flag is `FREE` is a block of its own, and belongs to its context.
+#[repr(C)]
 pub(crate) struct Mooring {
-    /// The stream's `S`, made before the context is.
-    pub(crate) state: *mut (),
+    parts: UnsafeCell<MaybeUninit<Parts>>,
     flag: AtomicU8,
 }
 
-impl Mooring {
-    pub(crate) fn new(state: *mut ()) -> Self {
+/// What a context is made of.
+struct Parts {
+    lineage: Lineage,
+    deadline: Deadline,
+    trail: Trail,
+    /// Nanoseconds of the coarse clock; 0: nobody has asked.
+    started: u64,
+    attempt: NonZeroU32,
+}
+
+impl Parts {
+    #[inline(always)]
+    fn new<M>(envelope: &Envelope<M>) -> Self {
         Self {
-            state,
-            flag: AtomicU8::new(GONE),
+            lineage: envelope.lineage(),
+            deadline: envelope.raw_deadline(),
+            trail: Trail::new(),
+            started: 0,
+            attempt: envelope.attempt(),
         }
+    }
+}
+
+impl Mooring {
+    /// The block of a context without a cell.
+    const CLASS: Class = Class::of(Layout::new::<Self>());
+    /// How far behind its cell's start a mooring lies.
+    const OFFSET: usize = size_of::<Header>().next_multiple_of(align_of::<Self>());
+
+    /// Makes a mooring without a context; its parts are not written.
+    ///
+    /// # Safety
+    /// There is room for a mooring at `slot`.
+    #[inline]
+    pub(crate) unsafe fn make_at(slot: *mut Self) {
+        // SAFETY: as the caller says.
+        let flag = unsafe { &raw mut (*slot).flag };
+        // SAFETY: as the caller says; the parts need no value.
+        unsafe { flag.write(AtomicU8::new(GONE)) };
     }
 
     /// Whether the context has left the handler's future and is still alive; if so its drop will
@@ -49,41 +93,6 @@ impl Mooring {
         // comes before the next message.
         self.flag.load(Ordering::Acquire) != GONE
             && self.flag.swap(AWAITED, Ordering::AcqRel) != GONE
-    }
-}
-
-/// The context's side.
-struct Anchor {
-    cell: NonNull<Header>,
-    mooring: NonNull<Mooring>,
-}
-
-impl Drop for Anchor {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: Mooring, I1.
-        let mooring = unsafe { self.mooring.as_ref() };
-        if frame::is_polling(self.cell.as_ptr()) {
-            // This thread is the runner, so it cannot be looking at the flag now.
-            mooring.flag.store(GONE, Ordering::Release);
-        } else {
-            self.drop_elsewhere();
-        }
-    }
-}
-
-impl Anchor {
-    #[cold]
-    fn drop_elsewhere(&self) {
-        // SAFETY: Mooring, I1: the cell and its home live until the swap below.
-        let held = unsafe { CellRef::new(self.cell) };
-        // SAFETY: as above.
-        let flag = unsafe { &self.mooring.as_ref().flag };
-        if flag.swap(GONE, Ordering::AcqRel) == AWAITED {
-            // SAFETY: `held` keeps both alive.
-            unsafe { cell::wake(self.cell) };
-        }
-        drop(held);
     }
 }
 
@@ -100,59 +109,92 @@ impl Anchor {
 /// # }
 /// ```
 pub struct PolicyContext<S = ()> {
-    anchor: Option<Anchor>,
-    lineage: Lineage,
-    deadline: Deadline,
-    started: u64,
-    attempt: u32,
-    trail: Trail,
+    mooring: NonNull<Mooring>,
     state: PhantomData<fn() -> S>,
 }
 
 // SAFETY: the state is reached through `&mut self` alone (Mooring, I2), so `S: Send` is what it
-// takes to use the context on another thread; the anchor's own accesses are atomic.
+// takes to use the context on another thread; accesses to what the cell's runner sees are atomic.
 unsafe impl<S: Send> Send for PolicyContext<S> {}
-// SAFETY: a shared context gives no access to the state.
+// SAFETY: a shared context gives no access to the state, and its parts are `Sync`.
 unsafe impl<S: Send> Sync for PolicyContext<S> {}
+
+impl<S> Drop for PolicyContext<S> {
+    #[inline]
+    fn drop(&mut self) {
+        // Emptied rather than dropped: a trail without decisions needs no drop.
+        drop(std::mem::take(&mut self.parts_mut().trail));
+        if self.is_free() {
+            // SAFETY: Mooring, I3: the block is ours, from `free`, and has nothing left to drop.
+            unsafe { pool::give(Mooring::CLASS, self.mooring.cast()) };
+            return;
+        }
+        let cell = self.cell();
+        if frame::is_polling(cell.as_ptr()) {
+            // This thread is the runner, so it cannot be looking at the flag now.
+            self.mooring().flag.store(GONE, Ordering::Release);
+        } else {
+            // SAFETY: the context was the only one, and is not used any more.
+            unsafe { leave_from_elsewhere(self.mooring, cell) };
+        }
+    }
+}
+
+/// Lets go of a mooring outside the poll of its message's handler.
+///
+/// # Safety
+/// The mooring's context is being dropped, and `cell` is that of its message.
+#[cold]
+unsafe fn leave_from_elsewhere(mooring: NonNull<Mooring>, cell: NonNull<Header>) {
+    // SAFETY: Mooring, I1: the cell and its home live until the swap below.
+    let held = unsafe { CellRef::new(cell) };
+    // SAFETY: as above.
+    let flag = unsafe { &mooring.as_ref().flag };
+    if flag.swap(GONE, Ordering::AcqRel) == AWAITED {
+        // SAFETY: `held` keeps both alive.
+        unsafe { cell::wake(cell) };
+    }
+    drop(held);
+}
+
+impl PolicyContext<()> {
+    /// A context without a cell, for a structured execution.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn free<M>(envelope: &Envelope<M>) -> Self {
+        let mooring = pool::take(Mooring::CLASS).cast::<Mooring>();
+        let value = Mooring {
+            parts: UnsafeCell::new(MaybeUninit::new(Parts::new(envelope))),
+            flag: AtomicU8::new(FREE),
+        };
+        // SAFETY: the block is ours, and its class is that of a mooring.
+        unsafe { mooring.write(value) };
+        Self {
+            mooring,
+            state: PhantomData,
+        }
+    }
+}
 
 impl<S: Send + 'static> PolicyContext<S> {
     /// A context that is tied to its message's cell.
     ///
     /// # Safety
-    /// `mooring` lies in `cell`, whose message is being started; `mooring.state` is null or points
-    /// at the stream's `S`. It is called once for a message.
+    /// The scope of `cell`, whose message is being started, begins with a mooring; unless `S` has
+    /// no size, the cell's home is a stream whose state is an `S`. It is called once for a message.
     #[inline(always)]
-    pub(crate) unsafe fn moored<M>(
-        cell: NonNull<Header>,
-        mooring: &Mooring,
-        envelope: &Envelope<M>,
-    ) -> Self {
-        mooring.flag.store(LIVE, Ordering::Relaxed);
-        Self::with_anchor(
-            Some(Anchor {
-                cell,
-                mooring: NonNull::from(mooring),
-            }),
-            envelope,
-        )
-    }
-
-    /// A context without a cell, for a structured execution.
-    #[doc(hidden)]
-    #[inline(always)]
-    pub fn free<M>(envelope: &Envelope<M>) -> Self {
-        Self::with_anchor(None, envelope)
-    }
-
-    #[inline(always)]
-    fn with_anchor<M>(anchor: Option<Anchor>, envelope: &Envelope<M>) -> Self {
+    pub(crate) unsafe fn moored<M>(cell: NonNull<Header>, envelope: &Envelope<M>) -> Self {
+        // From the cell, so that the pointer may be turned back into one to the cell.
+        // SAFETY: the mooring lies in the cell.
+        let mooring = unsafe { cell.byte_add(Mooring::OFFSET) }.cast::<Mooring>();
+        let value = Mooring {
+            parts: UnsafeCell::new(MaybeUninit::new(Parts::new(envelope))),
+            flag: AtomicU8::new(LIVE),
+        };
+        // SAFETY: Mooring, I2: there is no context yet, so nobody else looks at the mooring.
+        unsafe { mooring.write(value) };
         Self {
-            anchor,
-            lineage: envelope.lineage(),
-            deadline: envelope.raw_deadline(),
-            started: 0,
-            attempt: 1,
-            trail: Trail::default(),
+            mooring,
             state: PhantomData,
         }
     }
@@ -161,48 +203,80 @@ impl<S: Send + 'static> PolicyContext<S> {
     ///
     /// It was made by the executor's state factory, and is dropped with the stream, or when a
     /// handler panics.
-    ///
-    /// # Panics
-    /// In a `PolicyContext<S>` that was made outside a serial executor, which only a parallel
-    /// executor does, for `S = ()`.
     #[must_use]
     pub fn state(&mut self) -> &mut S {
-        let anchor = self
-            .anchor
-            .as_ref()
-            .expect("only serial executors have state");
-        // SAFETY: Mooring, I1.
-        let state = unsafe { anchor.mooring.as_ref() }.state.cast::<S>();
-        assert!(!state.is_null(), "only serial executors have state");
+        let state = if size_of::<S>() == 0 {
+            // Nothing to reach, and maybe nowhere to reach for it: a parallel executor has none.
+            NonNull::dangling()
+        } else {
+            // SAFETY: Mooring, I1: the cell lives. A context without one has no state: `free`.
+            let cell = unsafe { self.cell().as_ref() };
+            // SAFETY: the cell's stream lives with it.
+            unsafe { strand::state_of(cell.home()) }
+        };
         // SAFETY: Mooring, I1 and I2: it lives and nobody else reaches it.
-        unsafe { &mut *state }
+        unsafe { &mut *state.as_ptr() }
     }
 }
 
 impl<S> PolicyContext<S> {
+    #[inline]
+    fn mooring(&self) -> &Mooring {
+        // SAFETY: Mooring, I1 and I3: it lives.
+        unsafe { self.mooring.as_ref() }
+    }
+
+    /// Whether the context is that of a structured execution.
+    #[inline]
+    fn is_free(&self) -> bool {
+        self.mooring().flag.load(Ordering::Relaxed) == FREE
+    }
+
+    /// The message's cell; only if the context is not free.
+    #[inline]
+    fn cell(&self) -> NonNull<Header> {
+        debug_assert!(!self.is_free());
+        // SAFETY: the pointer was made from the cell's, which lies so far before it.
+        unsafe { self.mooring.byte_sub(Mooring::OFFSET) }.cast()
+    }
+
+    #[inline]
+    fn parts(&self) -> &Parts {
+        let parts = self.mooring().parts.get().cast::<Parts>();
+        // SAFETY: Mooring, I2: initialised, and shared through `&self` alone.
+        unsafe { &*parts }
+    }
+
+    #[inline]
+    fn parts_mut(&mut self) -> &mut Parts {
+        let parts = self.mooring().parts.get().cast::<Parts>();
+        // SAFETY: Mooring, I2: initialised, and borrowed with `&mut self`.
+        unsafe { &mut *parts }
+    }
+
     /// The message's id.
     #[must_use]
     pub fn message_id(&self) -> uuid::Uuid {
-        self.lineage.id
+        self.parts().lineage.id()
     }
 
     /// The id that all messages of one conversation share.
     #[must_use]
     pub fn correlation_id(&self) -> uuid::Uuid {
-        self.lineage.correlation
+        self.parts().lineage.correlation_id()
     }
 
     /// An envelope for a message that this one causes: it inherits the correlation, and its
     /// causation is this message's id.
     #[inline]
     pub fn envelope<M>(&self, payload: M) -> Envelope<M> {
-        Envelope::child_of(self.lineage, payload)
+        Envelope::child_of(self.parts().lineage, payload)
     }
 
     /// When the message expires; it was checked before the start, and is the handler's to heed now.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline.instant()
+        self.parts().deadline.instant()
     }
 
     /// When the handler started, read from the clock at the first call.
@@ -213,25 +287,24 @@ impl<S> PolicyContext<S> {
     }
 
     fn started_nanos(&mut self) -> u64 {
-        if self.started == 0 {
-            self.started = crate::clock::coarse_monotonic_nanos();
+        let started = &mut self.parts_mut().started;
+        if *started == 0 {
+            *started = crate::clock::coarse_monotonic_nanos();
         }
-        self.started
+        *started
     }
 
-    /// How often the message was tried, this time included.
+    /// How often the message was tried, this time included; see [`Envelope::with_attempt`].
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.attempt
+        self.parts().attempt.get()
     }
 
     /// Whether the holder of the completion asked for cancellation after the start.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         // SAFETY: Mooring, I1: the cell lives.
-        self.anchor
-            .as_ref()
-            .is_some_and(|anchor| unsafe { anchor.cell.as_ref() }.status.is_cancel_requested())
+        !self.is_free() && unsafe { self.cell().as_ref() }.status.is_cancel_requested()
     }
 
     /// Waits until cancellation is asked for.
@@ -261,7 +334,7 @@ impl<S> PolicyContext<S> {
             });
         };
         // SAFETY: the executor outlives the polls of its handlers.
-        unsafe { &*frame.environment }.services.get::<T>()
+        unsafe { &*frame.environment() }.services.get::<T>()
     }
 
     /// Records a decision: which rule, whether it matched, and why.
@@ -273,28 +346,28 @@ impl<S> PolicyContext<S> {
         matched: bool,
         reason: impl Into<Cow<'static, str>>,
     ) {
-        self.trail.record(rule, matched, reason);
+        self.parts_mut().trail.record(rule, matched, reason);
     }
 
     /// The decisions so far.
     pub fn trail(&self) -> &Trail {
-        &self.trail
+        &self.parts().trail
     }
 
     /// Gives the context back and keeps the decisions.
     pub fn finish(mut self) -> Trail {
-        std::mem::take(&mut self.trail)
+        std::mem::take(&mut self.parts_mut().trail)
     }
 }
 
 impl<S> fmt::Debug for PolicyContext<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PolicyContext")
-            .field("message_id", &self.lineage.id)
-            .field("correlation_id", &self.lineage.correlation)
+            .field("message_id", &self.message_id())
+            .field("correlation_id", &self.correlation_id())
             .field("deadline", &self.deadline())
-            .field("attempt", &self.attempt)
-            .field("trail", &self.trail)
+            .field("attempt", &self.attempt())
+            .field("trail", self.trail())
             .finish_non_exhaustive()
     }
 }

@@ -388,7 +388,7 @@ impl WorkerCore {
             report.add(executor.close(mode, left).await);
         }
         self.shared().close(mode == Shutdown::Abort);
-        if worker::here(self.shared()).is_some() || crate::frame::depth() != 0 {
+        if worker::here(self.shared()).is_some() || !crate::frame::is_outermost() {
             // From inside a handler: it is under way, and waiting for oneself would never end.
             return report;
         }

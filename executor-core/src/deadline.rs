@@ -23,6 +23,11 @@ impl Deadline {
     /// Whether it has passed; the clock is read only if there is a deadline.
     #[inline]
     pub(crate) fn has_passed(self) -> bool {
+        self != Self::NONE && self.is_past()
+    }
+
+    #[cold]
+    fn is_past(self) -> bool {
         self.instant()
             .is_some_and(|instant| Instant::now() >= instant)
     }

@@ -12,7 +12,7 @@ use crate::core::WorkerCore;
 use crate::envelope::Envelope;
 use crate::frame;
 use crate::message::Message;
-use crate::task::UnderLimit;
+use crate::task::{NewUnderLimit, OnCore, UnderLimit};
 use crate::wait;
 use crate::worker;
 use crate::{Completion, RejectReason, Rejected};
@@ -44,14 +44,14 @@ pub async fn within<F: Future>(core: &WorkerCore, limit: Duration, work: F) -> O
 #[must_use]
 pub fn must_not_block() -> bool {
     worker::is_worker_thread()
-        || frame::depth() != 0
+        || !frame::is_outermost()
         || tokio::runtime::Handle::try_current().is_ok()
 }
 
 /// Whether this thread is polling a handler.
 #[must_use]
 pub fn in_handler() -> bool {
-    frame::depth() != 0
+    !frame::is_outermost()
 }
 
 /// Blocks on a future that does not need a runtime.
@@ -66,13 +66,13 @@ pub fn block_on<F: Future + Unpin>(mut work: F) -> F::Output {
 }
 
 /// Runs `poll` as the handler of an executor on this thread.
-#[inline]
+#[inline(always)]
 pub fn run_as_handler<R>(
     environment: &crate::Environment,
     generation: u32,
     poll: impl FnOnce() -> R,
 ) -> R {
-    frame::enter(environment, std::ptr::null(), None, generation, poll)
+    frame::enter_structured(environment, generation, poll)
 }
 
 /// The generation that a message admitted here inherits.
@@ -128,7 +128,11 @@ where
     E: Send + 'static,
     L: Limiter,
 {
-    let scope = UnderLimit::new(&core.handle.0, limiter, generation);
+    let scope = NewUnderLimit {
+        on_core: OnCore::new(&core.handle.0),
+        limiter,
+        generation,
+    };
     let job = Message::<M, H, (), UnderLimit<L>>::new(envelope, handler);
     let cell = Cell::with_job(job, scope, true);
     // SAFETY: the job's types are these, and it was made joined.

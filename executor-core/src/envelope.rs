@@ -12,15 +12,17 @@ use std::any::type_name;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::{Instant, SystemTime};
 
 use uuid::Uuid;
 
 pub use self::hop::{Hop, HopKind};
 use crate::deadline::Deadline;
-use crate::id::{message_id, timestamp};
+use crate::id::Id;
 
-const _: () = assert!(size_of::<Envelope<()>>() <= 80);
+const _: () = assert!(size_of::<Envelope<u64>>() <= 80);
+const _: () = assert!(size_of::<Option<Envelope<u64>>>() == size_of::<Envelope<u64>>());
 
 /// A message on its way to a handler: the payload, and who it is, what it belongs to and what
 /// caused it.
@@ -38,14 +40,36 @@ const _: () = assert!(size_of::<Envelope<()>>() <= 80);
 pub struct Envelope<M> {
     /// What the message says.
     pub payload: M,
-    id: Uuid,
+    id: Id,
     /// Nil if it is the message's own id.
-    correlation: Uuid,
+    correlation: Id,
     /// Nil if nothing caused the message.
-    causation: Uuid,
+    causation: Id,
     deadline: Deadline,
-    extras: Option<Box<Extras>>,
+    extras: Rare,
     flags: u32,
+    /// Never 0, which is what tells an envelope from none.
+    attempt: NonZeroU32,
+}
+
+/// The extras of the messages that have any.
+#[derive(Clone)]
+struct Rare(Option<Box<Extras>>);
+
+impl Drop for Rare {
+    /// A comparison where there are none, as in most messages.
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(extras) = self.0.take() {
+            drop_extras(extras);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn drop_extras(extras: Box<Extras>) {
+    drop(extras);
 }
 
 /// What most messages lack.
@@ -74,9 +98,29 @@ struct Noted {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lineage {
     /// The id of the message that is handled.
-    pub(crate) id: Uuid,
-    /// The id that it shares with all messages of the same conversation.
-    pub(crate) correlation: Uuid,
+    id: Id,
+    /// The id that it shares with all messages of the same conversation; nil if it is its own.
+    correlation: Id,
+}
+
+impl Lineage {
+    pub(crate) const fn id(&self) -> Uuid {
+        self.id.to_uuid()
+    }
+
+    /// The id that all messages of the conversation share.
+    pub(crate) const fn correlation_id(&self) -> Uuid {
+        self.correlation().to_uuid()
+    }
+
+    #[inline]
+    const fn correlation(&self) -> Id {
+        if self.correlation.is_nil() {
+            self.id
+        } else {
+            self.correlation
+        }
+    }
 }
 
 impl<M> Envelope<M> {
@@ -86,20 +130,21 @@ impl<M> Envelope<M> {
     /// The ids of one thread rise strictly; no two threads share one. Allocates nothing.
     #[inline]
     pub fn new(payload: M) -> Self {
-        Self::with_ids(payload, Uuid::nil(), Uuid::nil())
+        Self::with_ids(payload, Id::NIL, Id::NIL)
     }
 
     /// Wraps `payload` in a fresh envelope that was caused by the message of `parent`.
     #[inline]
     pub(crate) fn child_of(parent: Lineage, payload: M) -> Self {
-        Self::with_ids(payload, parent.correlation, parent.id)
+        Self::with_ids(payload, parent.correlation(), parent.id)
     }
 
     /// Sets the id, for a message that already has one.
     ///
     /// The time becomes that of the id if it is of version 7, and else stays as it is.
     pub fn with_id(mut self, id: Uuid) -> Self {
-        if timestamp(id).is_none() {
+        let id = Id::from_uuid(id);
+        if id.timestamp().is_none() {
             let time = self.time();
             self.extras_mut().time = Some(time);
         }
@@ -109,13 +154,13 @@ impl<M> Envelope<M> {
 
     /// Sets the correlation id; nil stands for the message's own id.
     pub const fn with_correlation(mut self, correlation: Uuid) -> Self {
-        self.correlation = correlation;
+        self.correlation = Id::from_uuid(correlation);
         self
     }
 
     /// Sets the id of the message that caused this one; nil stands for none.
     pub const fn with_causation(mut self, causation: Uuid) -> Self {
-        self.causation = causation;
+        self.causation = Id::from_uuid(causation);
         self
     }
 
@@ -155,6 +200,12 @@ impl<M> Envelope<M> {
         self
     }
 
+    /// Sets how often the message was tried, this time included; 1 unless set.
+    pub const fn with_attempt(mut self, attempt: NonZeroU32) -> Self {
+        self.attempt = attempt;
+        self
+    }
+
     /// Notes `value` under `key`, in place of what was noted there before, be it here or at a hop.
     pub fn with_metadata(
         mut self,
@@ -186,6 +237,7 @@ impl<M> Envelope<M> {
             deadline,
             extras,
             flags,
+            attempt,
         } = self;
         Envelope {
             payload: change(payload),
@@ -195,6 +247,7 @@ impl<M> Envelope<M> {
             deadline,
             extras,
             flags,
+            attempt,
         }
     }
 
@@ -207,17 +260,13 @@ impl<M> Envelope<M> {
     /// The message's id.
     #[must_use]
     pub const fn id(&self) -> Uuid {
-        self.id
+        self.id.to_uuid()
     }
 
     /// The id that all messages of one conversation share: that of its first message.
     #[must_use]
     pub const fn correlation_id(&self) -> Uuid {
-        if self.correlation.is_nil() {
-            self.id
-        } else {
-            self.correlation
-        }
+        self.lineage().correlation_id()
     }
 
     /// The id of the message that caused this one.
@@ -226,7 +275,7 @@ impl<M> Envelope<M> {
         if self.causation.is_nil() {
             None
         } else {
-            Some(self.causation)
+            Some(self.causation.to_uuid())
         }
     }
 
@@ -237,7 +286,7 @@ impl<M> Envelope<M> {
     pub fn time(&self) -> SystemTime {
         let explicit = self.extras().and_then(|extras| extras.time);
         explicit
-            .or_else(|| timestamp(self.id))
+            .or_else(|| self.id.timestamp())
             .unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
@@ -292,6 +341,12 @@ impl<M> Envelope<M> {
     #[must_use]
     pub const fn has_flag(&self, flag: u32) -> bool {
         flag != 0 && self.flags & flag == flag
+    }
+
+    /// How often the message was tried, this time included.
+    #[must_use]
+    pub const fn attempt(&self) -> NonZeroU32 {
+        self.attempt
     }
 
     /// What was noted last under `key`, on the envelope itself or at a hop of the message's own
@@ -357,30 +412,31 @@ impl<M> Envelope<M> {
     pub(crate) const fn lineage(&self) -> Lineage {
         Lineage {
             id: self.id,
-            correlation: self.correlation_id(),
+            correlation: self.correlation,
         }
     }
 
     #[inline]
-    fn with_ids(payload: M, correlation: Uuid, causation: Uuid) -> Self {
+    fn with_ids(payload: M, correlation: Id, causation: Id) -> Self {
         Self {
             payload,
-            id: message_id(),
+            id: Id::fresh(),
             correlation,
             causation,
             deadline: Deadline::NONE,
-            extras: None,
+            extras: Rare(None),
             flags: 0,
+            attempt: NonZeroU32::MIN,
         }
     }
 
     fn extras(&self) -> Option<&Extras> {
-        self.extras.as_deref()
+        self.extras.0.as_deref()
     }
 
     #[cold]
     fn extras_mut(&mut self) -> &mut Extras {
-        self.extras.get_or_insert_default()
+        self.extras.0.get_or_insert_default()
     }
 }
 
@@ -397,7 +453,7 @@ impl<M> fmt::Debug for Envelope<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Envelope")
             .field("payload", &format_args!("{}", type_name::<M>()))
-            .field("id", &self.id)
+            .field("id", &self.id())
             .field("correlation_id", &self.correlation_id())
             .field("causation_id", &self.causation_id())
             .finish_non_exhaustive()
@@ -406,6 +462,7 @@ impl<M> fmt::Debug for Envelope<M> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
     use std::rc::Rc;
     use std::time::{Duration, Instant, SystemTime};
 
@@ -432,7 +489,7 @@ mod tests {
     #[test]
     fn a_new_envelope_answers_no_to_every_question() {
         let envelope = Envelope::new(());
-        assert!(envelope.extras.is_none(), "nothing was allocated");
+        assert!(envelope.extras.0.is_none(), "nothing was allocated");
         assert!(!envelope.has_tag("a") && !envelope.has_flag(1) && !envelope.matches_aggregate(""));
         assert_eq!(
             (
@@ -492,8 +549,8 @@ mod tests {
         assert_eq!(
             grandchild.lineage(),
             Lineage {
-                id: grandchild.id(),
-                correlation: root.id()
+                id: grandchild.id,
+                correlation: root.id
             }
         );
     }
@@ -696,14 +753,24 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_is_72_bytes_without_its_payload() {
+    fn the_attempt_is_the_first_unless_set() {
+        let third = NonZeroU32::new(3).unwrap();
+        assert_eq!(Envelope::new(()).attempt().get(), 1);
+        assert_eq!(
+            Envelope::new(()).with_attempt(third).map(|()| 5).attempt(),
+            third
+        );
+    }
+
+    #[test]
+    fn an_envelope_is_80_bytes_up_to_a_word_of_payload() {
         assert_eq!(
             (
                 size_of::<Envelope<()>>(),
                 size_of::<Envelope<u32>>(),
                 size_of::<Envelope<u64>>()
             ),
-            (72, 72, 80)
+            (80, 80, 80)
         );
     }
 }

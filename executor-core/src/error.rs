@@ -78,11 +78,16 @@ impl<W> std::error::Error for Rejected<W> {
 }
 
 /// What a handler panicked with.
-pub struct Panic(Box<dyn Any + Send>);
+///
+/// One pointer: every result has room for it.
+pub struct Panic(Box<Payload>);
+
+/// What a panic carries.
+type Payload = Box<dyn Any + Send>;
 
 impl Panic {
-    pub(crate) fn new(payload: Box<dyn Any + Send>) -> Self {
-        Self(payload)
+    pub(crate) fn new(payload: Payload) -> Self {
+        Self(Box::new(payload))
     }
 
     /// The message, when the payload is a string, as `panic!` makes it.
@@ -95,7 +100,7 @@ impl Panic {
     /// The payload, to pass to [`std::panic::resume_unwind`].
     #[must_use]
     pub fn into_payload(self) -> Box<dyn Any + Send> {
-        self.0
+        *self.0
     }
 }
 
@@ -117,6 +122,32 @@ impl fmt::Display for Panic {
     }
 }
 
+/// What a state factory said when it could not make a stream's state.
+///
+/// One pointer, as [`Panic`] is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the state factory failed: {}", self.0.text)]
+pub struct StateError(Box<FactorySaid>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FactorySaid {
+    text: String,
+}
+
+impl StateError {
+    pub(crate) fn new(text: String) -> Self {
+        Self(Box::new(FactorySaid { text }))
+    }
+
+    /// The factory's own words.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.0.text
+    }
+}
+
+const _: () = assert!(size_of::<Result<u64, ExecuteError<[u64; 8], ()>>>() == 16);
+
 /// How admitted work ended without a value.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure<E = Infallible> {
@@ -136,16 +167,17 @@ pub enum Failure<E = Infallible> {
     #[error("aborted by a shutdown")]
     Aborted,
     /// The stream's state could not be made; the next message tries again.
-    #[error("the state factory failed: {0}")]
-    State(String),
+    #[error(transparent)]
+    State(StateError),
 }
 
 /// Why `execute` gave no value.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecuteError<M, E> {
-    /// It was not admitted; the envelope is inside.
+    /// It was not admitted; the envelope is inside. In a box, so that the results of the messages
+    /// that were admitted stay small.
     #[error(transparent)]
-    Rejected(Rejected<Envelope<M>>),
+    Rejected(Box<Rejected<Envelope<M>>>),
     /// The handler returned this error.
     #[error(transparent)]
     Handler(E),
@@ -162,8 +194,8 @@ pub enum ExecuteError<M, E> {
     #[error("aborted by a shutdown")]
     Aborted,
     /// The stream's state could not be made; the next message tries again.
-    #[error("the state factory failed: {0}")]
-    State(String),
+    #[error(transparent)]
+    State(StateError),
 }
 
 impl<M, E> From<Failure<E>> for ExecuteError<M, E> {
@@ -181,7 +213,7 @@ impl<M, E> From<Failure<E>> for ExecuteError<M, E> {
 
 impl<M, E> From<Rejected<Envelope<M>>> for ExecuteError<M, E> {
     fn from(rejected: Rejected<Envelope<M>>) -> Self {
-        Self::Rejected(rejected)
+        Self::Rejected(Box::new(rejected))
     }
 }
 

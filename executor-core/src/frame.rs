@@ -10,28 +10,67 @@ use std::ptr::{self, NonNull};
 use crate::cell::{CellRef, Header};
 use crate::environment::Environment;
 use crate::error::CallChain;
+use crate::strand::StreamName;
 
 /// What a poll runs under.
-pub(crate) struct Frame {
+///
+/// As small as it can be: it is written for every message, and read by the few that ask.
+#[repr(C)]
+struct Frame {
     /// The frame below, on the same thread.
-    pub(crate) parent: *const Frame,
-    /// The executor whose handler is polled.
-    pub(crate) environment: *const Environment,
-    /// The cell of the message, null for a structured execution.
-    pub(crate) cell: *const Header,
-    /// The stream, if the executor is serial.
-    pub(crate) stream: Option<StreamName>,
-    /// The drain generation of the message.
-    pub(crate) generation: u32,
-    /// How many frames lie below.
-    pub(crate) depth: u32,
+    parent: *const Frame,
+    /// The cell that is polled; null if the frame is that of a `Structured`.
+    cell: *const Header,
 }
 
-/// A stream's identity and how to print it.
+/// The frame of a structured execution, which has no cell to be asked.
+#[repr(C)]
+struct Structured {
+    frame: Frame,
+    environment: *const Environment,
+    generation: u32,
+}
+
+/// A frame that is on this thread's stack.
 #[derive(Clone, Copy)]
-pub(crate) struct StreamName {
-    pub(crate) id: *const (),
-    pub(crate) label: unsafe fn(*const ()) -> String,
+pub(crate) struct FrameRef(NonNull<Frame>);
+
+impl FrameRef {
+    fn frame(&self) -> &Frame {
+        // SAFETY: frames outlive those who see them: see `current`.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn below(self) -> Option<Self> {
+        NonNull::new(self.frame().parent.cast_mut()).map(Self)
+    }
+
+    fn cell(&self) -> Option<&Header> {
+        // SAFETY: a cell that is being polled is alive.
+        unsafe { self.frame().cell.as_ref() }
+    }
+
+    fn structured(&self) -> &Structured {
+        debug_assert!(self.frame().cell.is_null());
+        // SAFETY: without a cell the frame is the head of a `Structured`, and the pointer is to it.
+        unsafe { self.0.cast::<Structured>().as_ref() }
+    }
+
+    /// The executor whose handler is polled.
+    pub(crate) fn environment(&self) -> *const Environment {
+        match self.cell() {
+            Some(cell) => cell.environment(),
+            None => self.structured().environment,
+        }
+    }
+
+    /// The drain generation of the message.
+    fn generation(&self) -> u32 {
+        match self.cell() {
+            Some(cell) => cell.generation(),
+            None => self.structured().generation,
+        }
+    }
 }
 
 thread_local! {
@@ -39,56 +78,77 @@ thread_local! {
 }
 
 /// Restores the frame below, also when the poll unwinds.
-struct Restore(*const Frame);
+struct Restore<'a>(&'a Frame);
 
-impl Drop for Restore {
+impl Drop for Restore<'_> {
     #[inline]
     fn drop(&mut self) {
-        CURRENT.set(self.0);
+        CURRENT.set(self.0.parent);
     }
 }
 
-/// Runs `poll` under a frame made from the one below.
-#[inline]
-pub(crate) fn enter<R>(
-    environment: *const Environment,
-    cell: *const Header,
-    stream: Option<StreamName>,
-    generation: u32,
-    poll: impl FnOnce() -> R,
-) -> R {
-    let parent = CURRENT.get();
+/// Runs `poll` as that of `cell`.
+#[inline(always)]
+pub(crate) fn enter<R>(cell: NonNull<Header>, poll: impl FnOnce() -> R) -> R {
     let frame = Frame {
-        parent,
-        environment,
-        cell,
-        stream,
-        generation,
-        depth: depth() + 1,
+        parent: CURRENT.get(),
+        cell: cell.as_ptr(),
     };
     CURRENT.set(&raw const frame);
-    let _restore = Restore(parent);
+    let _restore = Restore(&frame);
     poll()
 }
 
-/// How many handlers are being polled on this thread, one inside the other.
+/// Runs `poll` as that of a structured execution.
+#[inline(always)]
+pub(crate) fn enter_structured<R>(
+    environment: *const Environment,
+    generation: u32,
+    poll: impl FnOnce() -> R,
+) -> R {
+    let structured = Structured {
+        frame: Frame {
+            parent: CURRENT.get(),
+            cell: ptr::null(),
+        },
+        environment,
+        generation,
+    };
+    CURRENT.set((&raw const structured).cast());
+    let _restore = Restore(&structured.frame);
+    poll()
+}
+
+/// Whether no handler is being polled on this thread.
 #[inline]
+pub(crate) fn is_outermost() -> bool {
+    CURRENT.get().is_null()
+}
+
+/// How many handlers are being polled on this thread, one inside the other.
 pub(crate) fn depth() -> u32 {
-    current().map_or(0, |frame| frame.depth)
+    let mut depth = 0;
+    let mut frame = current();
+    while let Some(found) = frame {
+        depth += 1;
+        frame = found.below();
+    }
+    depth
 }
 
 /// The innermost frame; it lives on this thread's stack until the poll that made it returns.
+///
+/// A caller of ours made it, and `Restore` unlinks it before it dies: whoever does not let it out
+/// of the call that asked may use it, and those below.
 #[inline]
-pub(crate) fn current<'a>() -> Option<&'a Frame> {
-    // SAFETY: a non-null pointer is to a frame of a caller of ours on this very stack, which
-    // `Restore` unlinks before it dies; the callers here do not let the reference out of the call.
-    unsafe { CURRENT.get().as_ref() }
+pub(crate) fn current() -> Option<FrameRef> {
+    NonNull::new(CURRENT.get().cast_mut()).map(FrameRef)
 }
 
 /// Whether the handler polled here is the one of `cell`.
 #[inline]
 pub(crate) fn is_polling(cell: *const Header) -> bool {
-    current().is_some_and(|frame| ptr::eq(frame.cell, cell))
+    current().is_some_and(|found| ptr::eq(found.frame().cell, cell))
 }
 
 /// The drain generation that a message admitted now to `environment` inherits.
@@ -96,11 +156,10 @@ pub(crate) fn is_polling(cell: *const Header) -> bool {
 pub(crate) fn inherited_generation(environment: *const Environment) -> Option<u32> {
     let mut frame = current();
     while let Some(found) = frame {
-        if ptr::eq(found.environment, environment) {
-            return Some(found.generation);
+        if ptr::eq(found.environment(), environment) {
+            return Some(found.generation());
         }
-        // SAFETY: as in `current`: frames below outlive those above.
-        frame = unsafe { found.parent.as_ref() };
+        frame = found.below();
     }
     None
 }
@@ -109,12 +168,11 @@ pub(crate) fn inherited_generation(environment: *const Environment) -> Option<u3
 pub(crate) fn caller() -> Option<CellRef> {
     let mut frame = current();
     while let Some(found) = frame {
-        if let Some(cell) = NonNull::new(found.cell.cast_mut()) {
+        if let Some(cell) = NonNull::new(found.frame().cell.cast_mut()) {
             // SAFETY: the cell is being polled on this thread, so it is alive.
             return Some(unsafe { CellRef::new(cell) });
         }
-        // SAFETY: as in `current`.
-        frame = unsafe { found.parent.as_ref() };
+        frame = found.below();
     }
     None
 }
@@ -126,22 +184,21 @@ pub(crate) fn chain_through(stream: StreamName) -> Option<CallChain> {
 }
 
 #[cold]
-fn find(innermost: &Frame, stream: StreamName) -> Option<CallChain> {
+fn find(innermost: FrameRef, stream: StreamName) -> Option<CallChain> {
     let mut chain = vec![stream];
     let mut frame = Some(innermost);
     let mut outermost_cell = ptr::null::<Header>();
     while let Some(found) = frame {
-        if let Some(name) = found.stream {
-            chain.push(name);
-            if name.id == stream.id {
-                return Some(named(&chain));
+        if let Some(cell) = found.cell() {
+            if let Some(name) = cell.stream() {
+                chain.push(name);
+                if name == stream {
+                    return Some(named(&chain));
+                }
             }
+            outermost_cell = cell;
         }
-        if !found.cell.is_null() {
-            outermost_cell = found.cell;
-        }
-        // SAFETY: as in `current`.
-        frame = unsafe { found.parent.as_ref() };
+        frame = found.below();
     }
     // Below the stack: the handlers that wait, on other threads or nowhere, for this one.
     let mut cell = outermost_cell;
@@ -153,7 +210,7 @@ fn find(innermost: &Frame, stream: StreamName) -> Option<CallChain> {
         }
         if let Some(name) = waiting.stream() {
             chain.push(name);
-            if name.id == stream.id {
+            if name == stream {
                 return Some(named(&chain));
             }
         }
@@ -168,7 +225,7 @@ fn named(chain: &[StreamName]) -> CallChain {
         chain
             .iter()
             .rev()
-            .map(|name| unsafe { (name.label)(name.id) })
+            .map(|name| unsafe { name.label() })
             .collect(),
     )
 }

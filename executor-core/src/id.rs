@@ -51,16 +51,19 @@ struct Issued {
 
 thread_local! {
     // Without a destructor, so that ids can be had in the destructors of other thread locals.
-    static LAST: Cell<Issued> = const { Cell::new(Issued::UNSEEDED) };
+    static LAST: Last = const {
+        Last { millis: Cell::new(0), counter: Cell::new(0), node: Cell::new(0) }
+    };
+}
+
+/// The parts of what a thread last issued; the node is 0 before the first.
+struct Last {
+    millis: Cell<u64>,
+    counter: Cell<u32>,
+    node: Cell<u64>,
 }
 
 impl Issued {
-    const UNSEEDED: Self = Self {
-        millis: 0,
-        counter: 0,
-        node: 0,
-    };
-
     /// The successor at clock reading `now`; it borrows from the next millisecond when the counter
     /// is exhausted.
     #[inline]
@@ -92,35 +95,66 @@ impl Issued {
     }
 
     #[inline]
-    const fn id(self) -> Uuid {
+    const fn id(self) -> Id {
         let counter = self.counter as u64;
         let low = counter & ((1 << LOW_BITS) - 1);
-        Uuid::from_u64_pair(
-            self.millis << 16 | VERSION | counter >> LOW_BITS,
-            self.node | low << NODE_BITS,
-        )
+        let high = self.millis << 16 | VERSION | counter >> LOW_BITS;
+        let low = self.node | low << NODE_BITS;
+        Id((high as u128) << 64 | low as u128)
     }
 }
 
-/// Returns a fresh id, greater than every id this thread had before.
-#[inline]
-pub(crate) fn message_id() -> Uuid {
-    LAST.with(|last| {
-        let mut issued = last.get();
-        if issued.node == 0 {
-            issued.node = fresh_node();
-        }
-        let next = issued.next(coarse_unix_millis());
-        last.set(next);
-        next.id()
-    })
-}
+/// A UUID as a number.
+///
+/// Not as its sixteen bytes: those would be written as two words and read as one, which a processor
+/// can answer only after both words have reached its cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Id(u128);
 
-/// Returns the time in a version 7 id, whoever made it; `None` for any other id.
-pub(crate) fn timestamp(id: Uuid) -> Option<SystemTime> {
-    let (high, low) = id.as_u64_pair();
-    let version_7 = high & 0xF000 == VERSION && low & (0b11 << 62) == VARIANT;
-    version_7.then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(high >> 16))
+impl Id {
+    pub(crate) const NIL: Self = Self(0);
+
+    /// Returns a fresh id, greater than every id this thread had before.
+    #[inline]
+    pub(crate) fn fresh() -> Self {
+        LAST.with(|last| {
+            if last.node.get() == 0 {
+                last.node.set(fresh_node());
+            }
+            let issued = Issued {
+                millis: last.millis.get(),
+                counter: last.counter.get(),
+                node: last.node.get(),
+            };
+            let next = issued.next(coarse_unix_millis());
+            // Mostly it is the counter alone that moves.
+            if next.millis != issued.millis {
+                last.millis.set(next.millis);
+            }
+            last.counter.set(next.counter);
+            next.id()
+        })
+    }
+
+    pub(crate) const fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid.as_u128())
+    }
+
+    pub(crate) const fn to_uuid(self) -> Uuid {
+        Uuid::from_u128(self.0)
+    }
+
+    #[inline]
+    pub(crate) const fn is_nil(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Returns the time in a version 7 id, whoever made it; `None` for any other id.
+    pub(crate) fn timestamp(self) -> Option<SystemTime> {
+        let (high, low) = self.to_uuid().as_u64_pair();
+        let version_7 = high & 0xF000 == VERSION && low & (0b11 << 62) == VARIANT;
+        version_7.then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(high >> 16))
+    }
 }
 
 #[cold]
@@ -145,7 +179,7 @@ mod tests {
 
     use uuid::{Uuid, Variant};
 
-    use super::{COUNTER_MAX, Issued, VARIANT, message_id, timestamp};
+    use super::{COUNTER_MAX, Id, Issued, VARIANT};
 
     const MANY: usize = if cfg!(miri) { 1_000 } else { 1_000_000 };
 
@@ -163,11 +197,12 @@ mod tests {
 
     #[test]
     fn an_id_is_a_version_7_uuid_of_the_present() {
-        let id = message_id();
-        assert_eq!(id.get_version_num(), 7);
-        assert_eq!(id.get_variant(), Variant::RFC4122);
+        let id = Id::fresh();
+        let uuid = id.to_uuid();
+        assert_eq!(uuid.get_version_num(), 7);
+        assert_eq!(uuid.get_variant(), Variant::RFC4122);
         let age = SystemTime::now()
-            .duration_since(timestamp(id).unwrap())
+            .duration_since(id.timestamp().unwrap())
             .unwrap_or_default();
         assert!(age < Duration::from_secs(60), "{age:?}");
     }
@@ -181,17 +216,17 @@ mod tests {
         }
         .id();
         assert_eq!(
-            id,
+            id.to_uuid(),
             Uuid::from_u128(0x0123_4567_89AB_7ABC_955F_0000_0000_0001)
         );
     }
 
     #[test]
     fn the_ids_of_a_thread_rise_strictly() {
-        let mut last = message_id();
+        let mut last = Id::fresh();
         for _ in 0..MANY {
-            let id = message_id();
-            assert!(id > last, "{last} then {id}");
+            let id = Id::fresh();
+            assert!(id > last, "{last:?} then {id:?}");
             last = id;
         }
     }
@@ -200,9 +235,9 @@ mod tests {
     fn threads_never_share_an_id() {
         const THREADS: usize = 8;
         let count = MANY / 10;
-        let ids: HashSet<Uuid> = thread::scope(|scope| {
+        let ids: HashSet<Id> = thread::scope(|scope| {
             let threads: Vec<_> = (0..THREADS)
-                .map(|_| scope.spawn(|| (0..count).map(|_| message_id()).collect::<Vec<_>>()))
+                .map(|_| scope.spawn(|| (0..count).map(|_| Id::fresh()).collect::<Vec<_>>()))
                 .collect();
             threads
                 .into_iter()
@@ -217,7 +252,7 @@ mod tests {
         let count = if cfg!(miri) { 10 } else { 200 };
         let nodes: HashSet<u64> = (0..count)
             .map(|_| {
-                thread::spawn(|| message_id().as_u64_pair().1 & super::NODE_MASK)
+                thread::spawn(|| Id::fresh().to_uuid().as_u64_pair().1 & super::NODE_MASK)
                     .join()
                     .unwrap()
             })
@@ -267,25 +302,21 @@ mod tests {
     fn only_version_7_ids_carry_a_time() {
         let id = issued(1_234, 0).id();
         assert_eq!(
-            timestamp(id),
+            id.timestamp(),
             Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_234))
         );
-        assert_eq!(timestamp(Uuid::nil()), None);
-        assert_eq!(timestamp(Uuid::max()), None);
-        assert_eq!(
-            timestamp(Uuid::from_u128(id.as_u128() ^ 0x3 << 76)),
-            None,
-            "version 4"
-        );
+        assert_eq!(Id::NIL.timestamp(), None);
+        assert_eq!(Id::from_uuid(Uuid::max()).timestamp(), None);
+        assert_eq!(Id(id.0 ^ 0x3 << 76).timestamp(), None, "version 4");
     }
 
     #[test]
     fn ids_can_be_had_while_a_thread_is_torn_down() {
-        struct SendsAnId(Cell<Option<mpsc::Sender<Uuid>>>);
+        struct SendsAnId(Cell<Option<mpsc::Sender<Id>>>);
         impl Drop for SendsAnId {
             fn drop(&mut self) {
                 if let Some(sender) = self.0.take() {
-                    let _gone = sender.send(message_id());
+                    let _gone = sender.send(Id::fresh());
                 }
             }
         }
@@ -294,6 +325,6 @@ mod tests {
         thread::spawn(move || SENDER.with(|slot| slot.0.set(Some(sender))))
             .join()
             .unwrap();
-        assert_eq!(receiver.recv().unwrap().get_version_num(), 7);
+        assert_eq!(receiver.recv().unwrap().to_uuid().get_version_num(), 7);
     }
 }

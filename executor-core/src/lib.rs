@@ -47,7 +47,9 @@ pub use context::PolicyContext;
 pub use core::{CoreBuilder, CoreMetrics, DEFAULT_BUDGET, MAX_WORKERS, WorkerCore};
 pub use envelope::{Envelope, Hop, HopKind};
 pub use environment::Environment;
-pub use error::{BuildError, CallChain, ExecuteError, Failure, Panic, RejectReason, Rejected};
+pub use error::{
+    BuildError, CallChain, ExecuteError, Failure, Panic, RejectReason, Rejected, StateError,
+};
 pub use executor::{Executor, Submission};
 pub use join::{JoinAll, join_all};
 pub use lifecycle::{Report, Shutdown};

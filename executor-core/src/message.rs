@@ -7,11 +7,13 @@ use std::ptr::NonNull;
 use crate::cell::{Header, Job, Scope};
 use crate::context::{Mooring, PolicyContext};
 use crate::envelope::Envelope;
-use crate::error::Failure;
+use crate::error::{Failure, StateError};
 
 /// What the scope of a message offers beside every scope.
-pub(crate) trait MessageScope: Scope {
-    fn mooring(&self) -> &Mooring;
+///
+/// # Safety
+/// It starts with a [`Mooring`].
+pub(crate) unsafe trait MessageScope: Scope {
     /// Makes what the handler needs, the stream's state.
     fn prepare(&self) -> Result<(), String>;
 }
@@ -33,6 +35,37 @@ impl<M, H, S, P> Message<M, H, S, P> {
     }
 }
 
+/// Makes the context of a message that is about to be given to its handler.
+///
+/// # Errors
+/// Its deadline has passed, or its stream's state could not be made.
+///
+/// # Safety
+/// `cell` is the message's, and `scope` that of the cell; it is called once for a message.
+#[inline(always)]
+pub(crate) unsafe fn start<M, S, P, E>(
+    cell: NonNull<Header>,
+    scope: &P,
+    envelope: &Envelope<M>,
+) -> Result<PolicyContext<S>, Failure<E>>
+where
+    S: Send + 'static,
+    P: MessageScope,
+{
+    const {
+        let fits = align_of::<P>() == align_of::<Mooring>();
+        assert!(fits, "the scope lies where a mooring would");
+    }
+    if envelope.is_expired() {
+        return Err(Failure::Expired);
+    }
+    if let Err(text) = scope.prepare() {
+        return Err(Failure::State(StateError::new(text)));
+    }
+    // SAFETY: the cell's scope starts with a mooring, and the state was prepared.
+    Ok(unsafe { PolicyContext::moored(cell, envelope) })
+}
+
 impl<M, H, S, P, F, T, E> Job for Message<M, H, S, P>
 where
     M: Send + 'static,
@@ -51,13 +84,8 @@ where
 
     #[inline(always)]
     fn begin(self, cell: NonNull<Header>, scope: &P) -> Result<F, Failure<E>> {
-        if self.envelope.is_expired() {
-            return Err(Failure::Expired);
-        }
-        scope.prepare().map_err(Failure::State)?;
-        // SAFETY: the mooring is the scope's, in the cell; `begin` runs once for a message; the
-        // state was prepared, and its type is the stream's.
-        let context = unsafe { PolicyContext::moored(cell, scope.mooring(), &self.envelope) };
+        // SAFETY: the cell is that of this job, which begins once.
+        let context = unsafe { start(cell, scope, &self.envelope) }?;
         Ok((self.handler)(self.envelope, context))
     }
 

@@ -26,6 +26,15 @@ impl Outcome {
         }
     }
 
+    #[inline]
+    pub(crate) fn of_value<T, E>(value: &Result<T, E>) -> Self {
+        if value.is_ok() {
+            Self::Value
+        } else {
+            Self::Failed
+        }
+    }
+
     #[cold]
     pub(crate) fn of_failure<E>(failure: &Failure<E>) -> Self {
         match failure {
@@ -99,7 +108,7 @@ impl Counters {
         self.add(event as usize, 1);
     }
 
-    /// Adds what an evicted stream had counted.
+    /// Adds what was counted elsewhere.
     pub(crate) fn add_handled(&self, handled: u64) {
         self.add(Outcome::Value as usize, handled);
     }
@@ -141,6 +150,11 @@ impl Counts {
     /// Counts how a message ended.
     pub fn ended(&self, ended: crate::task::Ended) {
         self.0.count(ended.0);
+    }
+
+    /// Counts messages that were handled.
+    pub fn handled(&self, messages: u64) {
+        self.0.add_handled(messages);
     }
 
     /// Counts a refusal.

@@ -129,6 +129,21 @@ impl Magazine {
         len: 0,
     };
 
+    /// That of a thread without a cache: nothing can be popped, and it looks full.
+    const SHUT: Self = Self {
+        head: ptr::null_mut(),
+        len: MAGAZINE_CELLS,
+    };
+
+    fn is_shut(&self) -> bool {
+        self.head.is_null() && self.len != 0
+    }
+
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.len == MAGAZINE_CELLS
+    }
+
     #[inline]
     fn pop(&mut self) -> Option<NonNull<u8>> {
         let block = NonNull::new(self.head)?;
@@ -195,7 +210,7 @@ impl Pool {
         if magazine.len == 0 {
             return;
         }
-        let whole = magazine.len == MAGAZINE_CELLS;
+        let whole = magazine.is_full();
         let left = if whole {
             self.depot(class).push(magazine).err()
         } else {
@@ -314,45 +329,107 @@ impl Chunks {
     }
 }
 
-/// A thread's magazines: the one in use and a full or empty spare, for each class.
-struct Cache {
-    classes: [UnsafeCell<(Magazine, Magazine)>; CLASSES],
+/// A thread's magazines of one class: the one in use, and a full or empty spare.
+struct Pair {
+    loaded: Magazine,
+    spare: Magazine,
 }
 
-impl Drop for Cache {
+thread_local! {
+    /// Without a destructor of its own, so that reaching it takes no check; `KEEPER` has one.
+    static CACHE: [UnsafeCell<Pair>; CLASSES] = const {
+        [const { UnsafeCell::new(Pair { loaded: Magazine::SHUT, spare: Magazine::EMPTY }) }; CLASSES]
+    };
+    /// Made when a thread first opens a cache, and dropped when the thread ends.
+    static KEEPER: Keeper = const { Keeper };
+}
+
+/// Empties a thread's cache when the thread ends.
+struct Keeper;
+
+impl Drop for Keeper {
     fn drop(&mut self) {
-        for (class, pair) in self.classes.iter_mut().enumerate() {
-            let (loaded, spare) = pair.get_mut();
-            POOLS[class].store(class, std::mem::replace(loaded, Magazine::EMPTY));
-            POOLS[class].store(class, std::mem::replace(spare, Magazine::EMPTY));
+        for (class, pool) in POOLS.iter().enumerate() {
+            let (loaded, spare) = with_pair(class, |pair| {
+                (
+                    std::mem::replace(&mut pair.loaded, Magazine::SHUT),
+                    std::mem::replace(&mut pair.spare, Magazine::EMPTY),
+                )
+            });
+            if !loaded.is_shut() {
+                pool.store(class, loaded);
+                pool.store(class, spare);
+            }
         }
     }
 }
 
-thread_local! {
-    static CACHE: Cache = const {
-        Cache { classes: [const { UnsafeCell::new((Magazine::EMPTY, Magazine::EMPTY)) }; CLASSES] }
-    };
+/// Lends this thread's magazines of a class to `run`, which does not come back to them.
+#[inline(always)]
+fn with_pair<R>(class: usize, run: impl FnOnce(&mut Pair) -> R) -> R {
+    // SAFETY: they are this thread's, and `run` does not call back into the cache.
+    CACHE.with(|cache| run(unsafe { &mut *cache[class].get() }))
+}
+
+impl Pair {
+    /// Makes the loaded magazine usable; false: the thread is ending, and there is no cache.
+    fn open(&mut self) -> bool {
+        if self.loaded.is_shut() {
+            if KEEPER.try_with(|_| ()).is_err() {
+                return false;
+            }
+            self.loaded = Magazine::EMPTY;
+        }
+        true
+    }
+
+    /// A block although the loaded magazine has none.
+    #[cold]
+    fn take_more(&mut self, class: usize) -> NonNull<u8> {
+        if !self.open() {
+            return take_without_cache(class);
+        }
+        std::mem::swap(&mut self.loaded, &mut self.spare);
+        if self.loaded.len == 0 {
+            self.loaded = POOLS[class].refill(class);
+        }
+        self.loaded.pop().expect("a refilled magazine has blocks")
+    }
+
+    /// Takes a block back although the loaded magazine is full.
+    ///
+    /// # Safety
+    /// The caller owns `block`.
+    #[cold]
+    unsafe fn give_more(&mut self, class: usize, block: NonNull<u8>) {
+        if !self.open() {
+            let mut magazine = Magazine::EMPTY;
+            // SAFETY: as the caller says; without a cache the block goes home directly.
+            unsafe { magazine.push(block) };
+            return POOLS[class].store(class, magazine);
+        }
+        if self.loaded.is_full() {
+            std::mem::swap(&mut self.loaded, &mut self.spare);
+            if self.loaded.len != 0 {
+                let full = std::mem::replace(&mut self.loaded, Magazine::EMPTY);
+                POOLS[class].store(class, full);
+            }
+        }
+        // SAFETY: as the caller says, and every class has at least 64 bytes.
+        unsafe { self.loaded.push(block) };
+    }
 }
 
 /// Takes a block for `class`; its contents are undefined.
 #[inline]
 pub(crate) fn take(class: Class) -> NonNull<u8> {
     match class {
-        Class::Pooled(class) if cfg!(not(any(executor_no_pool, loom))) => CACHE
-            .try_with(|cache| {
-                // SAFETY: the cell is this thread's, and nothing below calls back into the cache.
-                let (loaded, spare) = unsafe { &mut *cache.classes[class].get() };
-                if let Some(block) = loaded.pop() {
-                    return block;
-                }
-                std::mem::swap(loaded, spare);
-                if loaded.len == 0 {
-                    *loaded = POOLS[class].refill(class);
-                }
-                loaded.pop().expect("a refilled magazine has blocks")
+        Class::Pooled(class) if cfg!(not(any(executor_no_pool, loom))) => {
+            with_pair(class, |pair| match pair.loaded.pop() {
+                Some(block) => block,
+                None => pair.take_more(class),
             })
-            .unwrap_or_else(|_| take_without_cache(class)),
+        }
         Class::Pooled(class) => allocate(block_layout(class)),
         Class::Oversized(layout) => {
             OVERSIZED.fetch_add(1, Ordering::Relaxed);
@@ -369,25 +446,15 @@ pub(crate) fn take(class: Class) -> NonNull<u8> {
 pub(crate) unsafe fn give(class: Class, block: NonNull<u8>) {
     let layout = match class {
         Class::Pooled(class) if cfg!(not(any(executor_no_pool, loom))) => {
-            let given = CACHE.try_with(|cache| {
-                // SAFETY: the cell is this thread's, and nothing below calls back into the cache.
-                let (loaded, spare) = unsafe { &mut *cache.classes[class].get() };
-                if loaded.len == MAGAZINE_CELLS {
-                    std::mem::swap(loaded, spare);
-                    if loaded.len != 0 {
-                        POOLS[class].store(class, std::mem::replace(loaded, Magazine::EMPTY));
-                    }
+            return with_pair(class, |pair| {
+                if pair.loaded.is_full() {
+                    // SAFETY: as the caller says.
+                    unsafe { pair.give_more(class, block) };
+                } else {
+                    // SAFETY: the caller owns the block, and every class has at least 64 bytes.
+                    unsafe { pair.loaded.push(block) };
                 }
-                // SAFETY: the caller owns the block, and every class has at least 64 bytes.
-                unsafe { loaded.push(block) };
             });
-            if given.is_err() {
-                let mut magazine = Magazine::EMPTY;
-                // SAFETY: as above; the thread's cache is gone, so the block goes home directly.
-                unsafe { magazine.push(block) };
-                POOLS[class].store(class, magazine);
-            }
-            return;
         }
         Class::Pooled(class) => block_layout(class),
         Class::Oversized(layout) => layout,
@@ -412,12 +479,12 @@ pub(crate) fn settle() {
         if pool.settled.load(Ordering::Relaxed) == 0 {
             continue;
         }
-        let _ = CACHE.try_with(|cache| {
-            // SAFETY: the cell is this thread's, and nothing below calls back into the cache.
-            let (loaded, spare) = unsafe { &mut *cache.classes[class].get() };
+        with_pair(class, |pair| {
             let mut chunks = pool.chunks();
-            chunks.put(pool, class, loaded);
-            chunks.put(pool, class, spare);
+            if !pair.loaded.is_shut() {
+                chunks.put(pool, class, &mut pair.loaded);
+            }
+            chunks.put(pool, class, &mut pair.spare);
         });
         while let Some(mut magazine) = pool.depot(class).pop() {
             pool.chunks().put(pool, class, &mut magazine);

@@ -25,15 +25,15 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use crate::batch::Batch;
-use crate::cell::{Cell, CellRef, Header, Job, Polled, Scope, Step, drop_quietly};
+use crate::cell::{Cell, CellRef, Header, Job, MakeScope, Polled, Ran, Scope, Step, drop_quietly};
 use crate::completion::Completion;
 use crate::context::{Mooring, PolicyContext};
 use crate::envelope::Envelope;
 use crate::environment::Environment;
 use crate::error::{CallChain, Failure, RejectReason, Rejected};
-use crate::frame::{self, StreamName};
+use crate::frame;
 use crate::lane::{Link, LinkVTable, List};
-use crate::message::{Message, MessageScope};
+use crate::message::{self, Message, MessageScope};
 use crate::metrics::{Event, Outcome};
 use crate::room::{Room, Slot};
 use crate::serial_shared::SerialShared;
@@ -65,7 +65,7 @@ pub trait StreamOwner: Send + Sync + 'static {
 
 /// The part of a stream whose type does not depend on its owner.
 #[repr(C)]
-struct Head {
+pub(crate) struct Head {
     link: Link,
     word: StrandWord,
     /// Queued cells that the owner took, oldest first.
@@ -106,6 +106,9 @@ pub struct Strand<O: StreamOwner> {
 unsafe impl<O: StreamOwner> Send for Strand<O> {}
 // SAFETY: as above.
 unsafe impl<O: StreamOwner> Sync for Strand<O> {}
+
+/// The cell of a message with a handler `H` on a stream with a state `S`.
+type MessageCell<M, H, S> = Cell<Message<M, H, S, StrandScope>>;
 
 /// What the first poll of an `execute` led to.
 pub enum Started<M, H, T, E> {
@@ -231,7 +234,7 @@ impl<O: StreamOwner> Strand<O> {
     /// Queues `call` behind what the stream has, closed or not; false: it is idle, and `call` is
     /// dropped.
     pub fn after_queued<C: FnOnce() + Send + 'static>(self: &Arc<Self>, call: C) -> bool {
-        let scope = StrandScope::new(self.head_ptr(), ptr::null_mut(), 0, None);
+        let scope = self.scope(0, None);
         let cell = Cell::<Control<C>>::with_job(Control(call), scope, false);
         let pushed = self
             .head
@@ -250,12 +253,17 @@ impl<O: StreamOwner> Strand<O> {
         unsafe { NonNull::new_unchecked(Arc::as_ptr(self).cast_mut().cast()) }
     }
 
-    fn name(self: &Arc<Self>) -> StreamName {
-        name_of(self.head_ptr())
+    #[inline]
+    fn scope(self: &Arc<Self>, generation: u32, caller: Option<CellRef>) -> NewScope {
+        NewScope {
+            head: self.head_ptr(),
+            generation,
+            caller,
+        }
     }
 
-    fn state_ptr(&self) -> *mut () {
-        self.state.get().cast()
+    fn name(self: &Arc<Self>) -> StreamName {
+        StreamName(self.head_ptr())
     }
 
     /// The chain, if this thread's handlers run under this stream.
@@ -293,13 +301,17 @@ impl<O: StreamOwner> Strand<O> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        if let Some(chain) = self.reentered() {
+        let shared = &*self.head.shared;
+        let (may_nest, generation) = if frame::is_outermost() {
+            (true, shared.generation())
+        } else if let Some(chain) = self.reentered() {
             let (envelope, _) = message.take().expect("a message is started once");
             return Started::Rejected(self.refuse(RejectReason::WouldDeadlock(chain), envelope));
-        }
-        let shared = self.owner.shared();
-        if shared.runs_inline() && frame::depth() < INLINE_DEPTH && self.head.word.try_own() {
-            return self.run_inline(message);
+        } else {
+            (frame::depth() < INLINE_DEPTH, self.generation())
+        };
+        if may_nest && shared.runs_inline() && self.head.word.try_own() {
+            return self.run_inline(message, generation);
         }
         let (envelope, handler) = message.take().expect("a message is started once");
         self.enqueue(envelope, handler, true)
@@ -310,6 +322,7 @@ impl<O: StreamOwner> Strand<O> {
     fn run_inline<M, H, F, T, E>(
         self: &Arc<Self>,
         message: &mut Option<(Envelope<M>, H)>,
+        generation: u32,
     ) -> Started<M, H, T, E>
     where
         M: Send + 'static,
@@ -318,61 +331,78 @@ impl<O: StreamOwner> Strand<O> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        type MessageCell<M, H, S> = Cell<Message<M, H, S, StrandScope>>;
-        let scope = StrandScope::new(self.head_ptr(), self.state_ptr(), self.generation(), None);
+        let scope = self.scope(generation, None);
         let cell = MessageCell::<M, H, O::State>::vacant(scope, false);
         // SAFETY: the cell is private.
         let header = unsafe { cell.as_ref() };
         header.status.start_private();
-        let take = || {
-            let (envelope, handler) = message.take().expect("a message is started once");
-            Message::new(envelope, handler)
+        let start = |scope: &StrandScope| {
+            let (envelope, _) = message.as_ref().expect("a message is started once");
+            // SAFETY: the cell is the message's, which is started once.
+            let context = unsafe { message::start(cell, scope, envelope) }?;
+            let (envelope, handler) = message.take().expect("it is there still");
+            Ok(handler(envelope, context))
         };
         let mut polled = Polled::new();
         // SAFETY: we are the runner, by owning the stream; the body is empty.
-        let step = unsafe { MessageCell::<M, H, O::State>::begin(cell, take, &mut polled) };
+        let ran = unsafe { MessageCell::<M, H, O::State>::begin(cell, start, &mut polled) };
         // SAFETY: the runner's hold keeps the cell alive.
         let scope = unsafe { MessageCell::<M, H, O::State>::scope(cell) };
-        if step == Step::Finished {
-            if !scope.is_straying() {
-                scope.retire(polled.outcome());
-                // SAFETY: the body is empty, nobody joined, and this is the runner's last act.
-                unsafe { MessageCell::<M, H, O::State>::release(cell) };
-                self.let_go();
-                return match polled.failure {
-                    None => Started::Ready(polled.value.expect("ready")),
-                    Some(failure) => Started::Failed(failure),
-                };
-            }
-            self.adopt(cell, scope);
-            // SAFETY: we are the runner, and the body is empty.
-            let step = unsafe { MessageCell::<M, H, O::State>::settle(cell, polled.into_output()) };
-            if step == Step::Finished {
-                // The context was dropped just now: the output is in the cell.
-                self.let_go();
-                // SAFETY: `adopt` made it joined; the types are the job's.
-                return Started::Admitted(unsafe { Completion::new(cell) });
-            }
-        } else {
-            self.adopt(cell, scope);
+        if !matches!(ran, Ran::Returned) || scope.is_straying() {
+            return self.leave_inline::<M, H, F, T, E>(cell, ran, polled);
         }
-        self.park_inline(cell);
-        // SAFETY: `adopt` made it joined; the types are the job's.
-        Started::Admitted(unsafe { Completion::new(cell) })
+        // SAFETY: returned, and taken once.
+        let value = unsafe { polled.take_value() };
+        scope.retire(Outcome::of_value(&value));
+        // SAFETY: the body is empty, nobody joined, and this is the runner's last act.
+        unsafe { MessageCell::<M, H, O::State>::release(cell) };
+        self.let_go();
+        Started::Ready(value)
     }
 
-    /// Makes a caller-run message one that lives without its caller.
+    /// What follows a caller-run that did not simply return.
     #[cold]
-    fn adopt(&self, cell: NonNull<Header>, scope: &StrandScope) {
+    #[inline(never)]
+    fn leave_inline<M, H, F, T, E>(
+        self: &Arc<Self>,
+        cell: NonNull<Header>,
+        ran: Ran,
+        mut polled: Polled<Message<M, H, O::State, StrandScope>>,
+    ) -> Started<M, H, T, E>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        // SAFETY: the runner's hold keeps the cell alive.
+        let scope = unsafe { MessageCell::<M, H, O::State>::scope(cell) };
+        if matches!(ran, Ran::Failed) && !scope.is_straying() {
+            // SAFETY: failed, and taken once.
+            let failure = unsafe { polled.take_failure() };
+            scope.retire(Outcome::of_failure(&failure));
+            // SAFETY: the body is empty, nobody joined, and this is the runner's last act.
+            unsafe { MessageCell::<M, H, O::State>::release(cell) };
+            self.let_go();
+            return Started::Failed(failure);
+        }
         if let Some(caller) = frame::caller() {
             scope.set_caller(caller);
         }
         // SAFETY: the runner's hold keeps the cell alive.
         unsafe { cell.as_ref() }.status.join_before_sharing();
+        // SAFETY: we are the runner; what is over has left the body empty.
+        match unsafe { MessageCell::<M, H, O::State>::settle_if_over(cell, ran, polled) } {
+            // The straying context was dropped just now.
+            Step::Finished => self.let_go(),
+            Step::Pending => self.park_inline(cell),
+        }
+        // SAFETY: it was made joined; the types are the job's.
+        Started::Admitted(unsafe { Completion::new(cell) })
     }
 
     /// Leaves a started message to its waker, or to a worker if it was woken already.
-    #[cold]
     fn park_inline(self: &Arc<Self>, cell: NonNull<Header>) {
         self.head.current.set(cell.as_ptr());
         // I2: from here on the stream is not the caller's any more.
@@ -453,8 +483,7 @@ impl<O: StreamOwner> Strand<O> {
             }
             let place = Slot::new(Arc::clone(self));
             let job = Message::new(envelope, handler.clone());
-            let scope =
-                StrandScope::new(self.head_ptr(), self.state_ptr(), self.generation(), None);
+            let scope = self.scope(self.generation(), None);
             chain.prepend(Cell::with_job(job, scope, true));
             let _used = place.into_strand();
         }
@@ -549,12 +578,12 @@ impl<O: StreamOwner> Strand<O> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let caller = if awaited && frame::depth() != 0 {
+        let caller = if awaited && !frame::is_outermost() {
             frame::caller()
         } else {
             None
         };
-        let scope = StrandScope::new(self.head_ptr(), self.state_ptr(), self.generation(), caller);
+        let scope = self.scope(self.generation(), caller);
         let job = Message::<M, H, O::State, StrandScope>::new(envelope, handler);
         let cell = Cell::with_job(job, scope, true);
         match self
@@ -781,6 +810,19 @@ unsafe fn head_of(home: *const ()) -> NonNull<Head> {
     unsafe { NonNull::new_unchecked(home.cast_mut().cast()) }
 }
 
+/// The state of the stream `home`.
+///
+/// # Safety
+/// `home` is that of a message of a live stream whose state is an `S`.
+pub(crate) unsafe fn state_of<S>(home: *const ()) -> NonNull<S> {
+    // `Strand` is `repr(C)`: the state follows the head at its own alignment.
+    let offset = size_of::<Head>().next_multiple_of(align_of::<S>());
+    // SAFETY: as the caller says.
+    let head = unsafe { head_of(home) };
+    // SAFETY: heads are pointed at with the provenance of their whole strand.
+    unsafe { head.byte_add(offset) }.cast()
+}
+
 fn vtable_of(head: NonNull<Head>) -> &'static StrandVTable {
     // SAFETY: heads are passed about only while their strand is alive.
     let vtable = unsafe { head.as_ref() }.link.vtable.cast::<StrandVTable>();
@@ -788,10 +830,16 @@ fn vtable_of(head: NonNull<Head>) -> &'static StrandVTable {
     unsafe { &*vtable }
 }
 
-fn name_of(head: NonNull<Head>) -> StreamName {
-    StreamName {
-        id: head.as_ptr().cast_const().cast(),
-        label: vtable_of(head).label,
+/// A stream's identity, from which its name can be had.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StreamName(NonNull<Head>);
+
+impl StreamName {
+    /// # Safety
+    /// The stream is alive.
+    pub(crate) unsafe fn label(self) -> String {
+        // SAFETY: as the caller says.
+        unsafe { (vtable_of(self.0).label)(self.0.as_ptr().cast_const().cast()) }
     }
 }
 
@@ -817,9 +865,10 @@ impl<F: FnOnce() + Send + 'static> Job for Control<F> {
 }
 
 /// What a message keeps of its stream.
+#[repr(C)]
 pub(crate) struct StrandScope {
-    head: NonNull<Head>,
     mooring: Mooring,
+    head: NonNull<Head>,
     /// The drain generation.
     generation: u32,
     /// The cell that waits for this one, from a [`CellRef`]; set before anybody asks, or by
@@ -827,18 +876,39 @@ pub(crate) struct StrandScope {
     caller: std::sync::atomic::AtomicPtr<Header>,
 }
 
-impl StrandScope {
-    #[inline]
-    fn new(head: NonNull<Head>, state: *mut (), generation: u32, caller: Option<CellRef>) -> Self {
-        let caller = caller.map_or(ptr::null_mut(), |caller| caller.into_raw());
-        Self {
-            head,
-            mooring: Mooring::new(state),
-            generation,
-            caller: caller.into(),
-        }
-    }
+/// What the scope of a new message is made from.
+struct NewScope {
+    head: NonNull<Head>,
+    generation: u32,
+    caller: Option<CellRef>,
+}
 
+impl MakeScope<StrandScope> for NewScope {
+    #[inline]
+    unsafe fn make_at(self, slot: *mut StrandScope) {
+        let caller = self
+            .caller
+            .map_or(ptr::null_mut(), |caller| caller.into_raw());
+        // SAFETY: there is room for the whole scope, here and in the next lines.
+        let mooring = unsafe { &raw mut (*slot).mooring };
+        // SAFETY: as above.
+        unsafe { Mooring::make_at(mooring) };
+        // SAFETY: as above.
+        let place = unsafe { &raw mut (*slot).head };
+        // SAFETY: as above.
+        unsafe { place.write(self.head) };
+        // SAFETY: as above.
+        let place = unsafe { &raw mut (*slot).generation };
+        // SAFETY: as above.
+        unsafe { place.write(self.generation) };
+        // SAFETY: as above.
+        let place = unsafe { &raw mut (*slot).caller };
+        // SAFETY: as above.
+        unsafe { place.write(caller.into()) };
+    }
+}
+
+impl StrandScope {
     fn set_caller(&self, caller: CellRef) {
         // ORDERING: Release publishes the caller's cell to threads that walk the chain.
         self.caller
@@ -896,23 +966,19 @@ impl Scope for StrandScope {
     }
 
     unsafe fn stream(home: *const ()) -> Option<StreamName> {
-        NonNull::new(home.cast_mut().cast::<Head>()).map(name_of)
+        NonNull::new(home.cast_mut().cast::<Head>()).map(StreamName)
     }
 
     fn caller(&self) -> *const Header {
         self.caller.load(std::sync::atomic::Ordering::Acquire)
     }
 
-    #[inline]
-    fn enter<R>(&self, cell: NonNull<Header>, poll: impl FnOnce() -> R) -> R {
-        let environment: *const Environment = self.shared().environment();
-        frame::enter(
-            environment,
-            cell.as_ptr(),
-            Some(name_of(self.head)),
-            self.generation,
-            poll,
-        )
+    fn environment(&self) -> *const Environment {
+        self.shared().environment()
+    }
+
+    fn generation(&self) -> u32 {
+        self.generation
     }
 
     #[inline]
@@ -923,9 +989,7 @@ impl Scope for StrandScope {
     #[inline]
     fn retire(&self, outcome: Outcome) {
         let head = self.head();
-        if self.mooring.state.is_null() {
-            // A control cell.
-        } else if outcome == Outcome::Value {
+        if outcome == Outcome::Value {
             head.handled
                 .store(head.handled.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         } else {
@@ -944,7 +1008,7 @@ impl StrandScope {
         self.shared().counters().count(outcome);
         if outcome == Outcome::Panicked {
             // SAFETY: the message's stream lives.
-            let stream = unsafe { (vtable_of(self.head).label)(self.home()) };
+            let stream = unsafe { StreamName(self.head).label() };
             tracing::error!(
                 stream,
                 "a handler panicked: its stream starts from fresh state"
@@ -961,11 +1025,8 @@ impl StrandScope {
     }
 }
 
-impl MessageScope for StrandScope {
-    fn mooring(&self) -> &Mooring {
-        &self.mooring
-    }
-
+// SAFETY: the mooring is the first field of a `repr(C)` struct.
+unsafe impl MessageScope for StrandScope {
     #[inline]
     fn prepare(&self) -> Result<(), String> {
         if self.head().ready.get() {

@@ -8,16 +8,16 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::cell::{Cell, Header, Job, Scope, Step, drop_quietly};
+use crate::cell::{Cell, Header, Job, MakeScope, Scope, Step, drop_quietly};
 use crate::context::Mooring;
 use crate::core::CoreShared;
 use crate::envelope::Envelope;
 use crate::environment::Environment;
 use crate::error::Failure;
-use crate::frame::{self, StreamName};
 use crate::lane::Link;
 use crate::message::MessageScope;
 use crate::metrics::Outcome;
+use crate::strand::StreamName;
 use crate::worker::Turn;
 
 /// A closure as a job.
@@ -103,9 +103,12 @@ impl Scope for Nowhere {
         ptr::null()
     }
 
-    #[inline]
-    fn enter<R>(&self, cell: NonNull<Header>, poll: impl FnOnce() -> R) -> R {
-        frame::enter(Environment::none(), cell.as_ptr(), None, 0, poll)
+    fn environment(&self) -> *const Environment {
+        Environment::none()
+    }
+
+    fn generation(&self) -> u32 {
+        0
     }
 
     #[inline]
@@ -228,9 +231,12 @@ impl Scope for OnCore {
         ptr::null()
     }
 
-    #[inline]
-    fn enter<R>(&self, cell: NonNull<Header>, poll: impl FnOnce() -> R) -> R {
-        frame::enter(Environment::none(), cell.as_ptr(), None, 0, poll)
+    fn environment(&self) -> *const Environment {
+        Environment::none()
+    }
+
+    fn generation(&self) -> u32 {
+        0
     }
 
     #[inline]
@@ -293,21 +299,40 @@ impl Ended {
 }
 
 /// The scope of a message of a parallel executor.
+#[repr(C)]
 pub(crate) struct UnderLimit<L: Limiter> {
-    on_core: OnCore,
     mooring: Mooring,
+    on_core: OnCore,
     limiter: Arc<L>,
     generation: u32,
 }
 
-impl<L: Limiter> UnderLimit<L> {
-    pub(crate) fn new(core: &Arc<CoreShared>, limiter: Arc<L>, generation: u32) -> Self {
-        Self {
-            on_core: OnCore::new(core),
-            mooring: Mooring::new(ptr::null_mut()),
-            limiter,
-            generation,
-        }
+/// What the scope of a new message under a limit is made from.
+pub(crate) struct NewUnderLimit<L: Limiter> {
+    pub(crate) on_core: OnCore,
+    pub(crate) limiter: Arc<L>,
+    pub(crate) generation: u32,
+}
+
+impl<L: Limiter> MakeScope<UnderLimit<L>> for NewUnderLimit<L> {
+    #[inline]
+    unsafe fn make_at(self, slot: *mut UnderLimit<L>) {
+        // SAFETY: there is room for the whole scope, here and in the next lines.
+        let mooring = unsafe { &raw mut (*slot).mooring };
+        // SAFETY: as above.
+        unsafe { Mooring::make_at(mooring) };
+        // SAFETY: as above.
+        let place = unsafe { &raw mut (*slot).on_core };
+        // SAFETY: as above.
+        unsafe { place.write(self.on_core) };
+        // SAFETY: as above.
+        let place = unsafe { &raw mut (*slot).limiter };
+        // SAFETY: as above.
+        unsafe { place.write(self.limiter) };
+        // SAFETY: as above.
+        let place = unsafe { &raw mut (*slot).generation };
+        // SAFETY: as above.
+        unsafe { place.write(self.generation) };
     }
 }
 
@@ -339,15 +364,12 @@ impl<L: Limiter> Scope for UnderLimit<L> {
         ptr::null()
     }
 
-    #[inline]
-    fn enter<R>(&self, cell: NonNull<Header>, poll: impl FnOnce() -> R) -> R {
-        frame::enter(
-            self.limiter.environment(),
-            cell.as_ptr(),
-            None,
-            self.generation,
-            poll,
-        )
+    fn environment(&self) -> *const Environment {
+        self.limiter.environment()
+    }
+
+    fn generation(&self) -> u32 {
+        self.generation
     }
 
     #[inline]
@@ -382,11 +404,8 @@ impl<L: Limiter> Scope for UnderLimit<L> {
     }
 }
 
-impl<L: Limiter> MessageScope for UnderLimit<L> {
-    fn mooring(&self) -> &Mooring {
-        &self.mooring
-    }
-
+// SAFETY: the mooring is the first field of a `repr(C)` struct.
+unsafe impl<L: Limiter> MessageScope for UnderLimit<L> {
     #[inline]
     fn prepare(&self) -> Result<(), String> {
         Ok(())

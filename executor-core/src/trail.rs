@@ -131,9 +131,16 @@ impl Drop for Trail {
     #[inline]
     fn drop(&mut self) {
         if let Some(buffer) = self.buffer.take() {
-            SHELF.give_back(buffer);
+            give_back(buffer);
         }
     }
+}
+
+/// Apart, so that dropping a trail that recorded nothing is a comparison and no call.
+#[cold]
+#[inline(never)]
+fn give_back(buffer: Box<Buffer>) {
+    SHELF.give_back(buffer);
 }
 
 impl<'a> IntoIterator for &'a Trail {

@@ -8,9 +8,10 @@ use executor_core::{BuildError, Environment, WorkerCore};
 
 use crate::executor::ParallelExecutor;
 use crate::gate::Gate;
+use crate::permits::MAX_PERMITS;
 
 /// The greatest limit.
-pub const MAX_CONCURRENCY: usize = u32::MAX as usize;
+pub const MAX_CONCURRENCY: usize = MAX_PERMITS;
 /// How many submitted messages wait for a permit at most, unless the builder says otherwise.
 pub const DEFAULT_QUEUE: usize = 65_536;
 

@@ -1,5 +1,6 @@
 //! The future of `execute`: the handler's future lives inside it, under a permit.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,20 +15,34 @@ use pin_project_lite::pin_project;
 
 use crate::gate::{Gate, Permit, Wait};
 
-/// A permit in the hands of a structured execution.
-enum Held<'a> {
-    /// Taken at once, for a message of this generation.
+/// What an execution has of its permit between polls.
+enum Stage<'a> {
+    /// It waits in line.
+    InLine(Completion<Permit>),
+    /// It was taken at once, for a message of this generation.
     Taken(&'a Gate, u32),
-    /// Waited for; its own drop gives it back.
+    /// It was waited for; its own drop gives it back.
     Waited(#[expect(dead_code, reason = "held for its drop")] Permit),
 }
 
-impl Drop for Held<'_> {
+/// The stage, if the execution has one: one that is over in its first poll has none.
+struct Place<'a>(Option<Stage<'a>>);
+
+impl Drop for Place<'_> {
+    /// A comparison, mostly.
     #[inline]
     fn drop(&mut self) {
-        if let Self::Taken(gate, generation) = self {
-            gate.give(*generation);
+        if let Some(stage) = self.0.take() {
+            leave(stage);
         }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn leave(stage: Stage<'_>) {
+    if let Stage::Taken(gate, generation) = stage {
+        gate.give(generation);
     }
 }
 
@@ -36,28 +51,25 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Execute<'a, M, H, F> {
         gate: &'a Gate,
+        generation: u32,
         // Until it starts or is handed back.
         message: Option<(Envelope<M>, H)>,
         // From the start to its end. Dropped before the permit is given back: fields drop in order.
         #[pin]
         handler: Option<F>,
-        line: Option<Completion<Permit>>,
-        held: Option<Held<'a>>,
-        generation: u32,
+        place: Place<'a>,
     }
 }
 
 impl<'a, M, H, F> Execute<'a, M, H, F> {
     #[inline(always)]
     pub(crate) fn new(gate: &'a Gate, envelope: Envelope<M>, handler: H) -> Self {
-        let message = Some((envelope, handler));
         Self {
             gate,
-            message,
-            handler: None,
-            line: None,
-            held: None,
             generation: 0,
+            message: Some((envelope, handler)),
+            handler: None,
+            place: Place(None),
         }
     }
 
@@ -68,52 +80,178 @@ impl<'a, M, H, F> Execute<'a, M, H, F> {
         envelope: Envelope<M>,
         handler: H,
     ) -> Self {
-        let held = Some(Held::Taken(gate, generation));
         Self {
-            held,
             generation,
+            place: Place(Some(Stage::Taken(gate, generation))),
             ..Self::new(gate, envelope, handler)
         }
     }
 }
 
-/// Gets a permit, waiting in line if it must.
-#[inline(always)]
-fn poll_permit<'a>(
-    gate: &'a Gate,
-    line: &mut Option<Completion<Permit>>,
-    generation: &mut u32,
-    context: &mut Context<'_>,
-) -> Poll<Result<Held<'a>, RejectReason>> {
-    if line.is_none() {
-        *generation = gate.generation();
-        if gate.try_take(*generation).is_ok() {
-            return Poll::Ready(Ok(Held::Taken(gate, *generation)));
-        }
-    }
-    poll_line(gate, line, *generation, context)
+/// What a poll of the handler led to; a value that it returned travels apart from the answer, so
+/// that nothing large is copied on the way.
+enum Ran {
+    Pending,
+    Returned,
+    Expired,
 }
 
-#[cold]
+/// Starts the handler if it was not yet, polls it, and drops it when it is ready.
+///
+/// `FIRST` makes two of it, each with one caller, into which the optimiser can put it whole.
+#[inline(always)]
+fn run<const FIRST: bool, M, H, F, T, E>(
+    gate: &Gate,
+    generation: u32,
+    message: &mut Option<(Envelope<M>, H)>,
+    mut handler: Pin<&mut Option<F>>,
+    context: &mut Context<'_>,
+    value: &mut Option<Result<T, E>>,
+) -> Result<Ran, Box<dyn Any + Send>>
+where
+    H: FnOnce(Envelope<M>, PolicyContext<()>) -> F,
+    F: Future<Output = Result<T, E>>,
+{
+    run_as_handler(&gate.environment, generation, || {
+        catch_unwind(AssertUnwindSafe(|| {
+            if let Some((envelope, _)) = &*message {
+                if envelope.is_expired() {
+                    *message = None;
+                    return Ran::Expired;
+                }
+                let own = PolicyContext::free(envelope);
+                if let Some((envelope, make)) = message.take() {
+                    handler.set(Some(make(envelope, own)));
+                }
+            }
+            debug_assert!(!FIRST || handler.is_some(), "the first poll starts it");
+            let Some(pinned) = handler.as_mut().as_pin_mut() else {
+                unreachable!("a permit is held from the start to the end of the handler");
+            };
+            let Poll::Ready(ready) = pinned.poll(context) else {
+                return Ran::Pending;
+            };
+            *value = Some(ready);
+            handler.set(None);
+            Ran::Returned
+        }))
+    })
+}
+
+impl<'a, M, H, F, T, E> Execute<'a, M, H, F>
+where
+    M: Send + 'static,
+    H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+{
+    /// A poll that is not the first, or finds no permit.
+    #[cold]
+    fn poll_slowly(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<T, ExecuteError<M, E>>> {
+        let mut this = self.project();
+        let gate = *this.gate;
+        if matches!(this.place.0, None | Some(Stage::InLine(_))) {
+            assert!(
+                this.message.is_some(),
+                "an execution is not polled after it was ready"
+            );
+            match ready!(poll_line(
+                gate,
+                &mut this.place.0,
+                *this.generation,
+                context
+            )) {
+                Ok(held) => this.place.0 = Some(held),
+                Err(reason) => {
+                    gate.counts.refused();
+                    let (work, _) = this.message.take().expect("checked above");
+                    return Poll::Ready(Err(Rejected { reason, work }.into()));
+                }
+            }
+        }
+        let mut value = None;
+        let ran = run::<false, _, _, _, _, _>(
+            gate,
+            *this.generation,
+            this.message,
+            this.handler.as_mut(),
+            context,
+            &mut value,
+        );
+        if matches!(ran, Ok(Ran::Pending)) {
+            return Poll::Pending;
+        }
+        let outcome = outcome(gate, *this.generation, this.handler, ran, value);
+        // Counted before the permit is given back: whoever is told finds it in the counts.
+        drop(Place(this.place.0.take()));
+        Poll::Ready(outcome)
+    }
+}
+
+/// Gets a permit by way of the line.
 fn poll_line<'a>(
     gate: &'a Gate,
-    line: &mut Option<Completion<Permit>>,
+    stage: &mut Option<Stage<'a>>,
     generation: u32,
     context: &mut Context<'_>,
-) -> Poll<Result<Held<'a>, RejectReason>> {
-    if line.is_none() {
-        match gate.wait(generation) {
-            Ok(Wait::Taken) => return Poll::Ready(Ok(Held::Taken(gate, generation))),
-            Ok(Wait::InLine(waiting)) => *line = Some(waiting),
+) -> Poll<Result<Stage<'a>, RejectReason>> {
+    let mut waiting = match stage.take() {
+        Some(Stage::InLine(waiting)) => waiting,
+        _ => match gate.wait(generation) {
+            Ok(Wait::Taken) => return Poll::Ready(Ok(Stage::Taken(gate, generation))),
+            Ok(Wait::InLine(waiting)) => waiting,
             Err(reason) => return Poll::Ready(Err(reason)),
+        },
+    };
+    match Pin::new(&mut waiting).poll(context) {
+        Poll::Ready(granted) => {
+            Poll::Ready(granted.map(Stage::Waited).map_err(|_| RejectReason::Closed))
+        }
+        Poll::Pending => {
+            *stage = Some(Stage::InLine(waiting));
+            Poll::Pending
         }
     }
-    let Some(waiting) = line else {
-        unreachable!("just set")
+}
+
+/// Counts how a handler ended, and says so.
+fn outcome<M, F, T, E>(
+    gate: &Gate,
+    generation: u32,
+    mut handler: Pin<&mut Option<F>>,
+    ran: Result<Ran, Box<dyn Any + Send>>,
+    mut value: Option<Result<T, E>>,
+) -> Result<T, ExecuteError<M, E>> {
+    let failure = match ran {
+        Err(payload) => {
+            // What is left of the handler, or its value if its own drop has panicked.
+            let left = run_as_handler(&gate.environment, generation, || {
+                catch_unwind(AssertUnwindSafe(|| {
+                    handler.set(None);
+                    value = None;
+                }))
+            });
+            if let Err(second) = left {
+                std::mem::forget(second);
+            }
+            panicked(payload)
+        }
+        Ok(Ran::Expired) => Failure::Expired,
+        Ok(Ran::Pending | Ran::Returned) => {
+            let value = value.expect("a handler that returned left a value");
+            gate.counts.ended(if value.is_ok() {
+                Ended::VALUE
+            } else {
+                Ended::FAILED
+            });
+            return value.map_err(ExecuteError::Handler);
+        }
     };
-    let granted = ready!(Pin::new(waiting).poll(context));
-    *line = None;
-    Poll::Ready(granted.map(Held::Waited).map_err(|_| RejectReason::Closed))
+    let ended: Result<T, Failure<E>> = Err(failure);
+    gate.counts.ended(Ended::of(&ended));
+    ended.map_err(ExecuteError::from)
 }
 
 impl<M, H, F, T, E> Future for Execute<'_, M, H, F>
@@ -125,79 +263,41 @@ where
     type Output = Result<T, ExecuteError<M, E>>;
 
     #[inline(always)]
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.as_mut().project();
         let gate = *this.gate;
-        if this.held.is_none() {
-            assert!(
-                this.message.is_some(),
-                "an execution is not polled after it was ready"
-            );
-            match ready!(poll_permit(gate, this.line, this.generation, context)) {
-                Ok(held) => *this.held = Some(held),
-                Err(reason) => {
-                    gate.counts.refused();
-                    let (work, _) = this.message.take().expect("checked above");
-                    return Poll::Ready(Err(Rejected { reason, work }.into()));
-                }
+        let first = this.message.is_some() && this.place.0.is_none();
+        let generation = if first { gate.generation() } else { 0 };
+        if !first || !gate.try_take_quickly() {
+            if first {
+                *this.generation = generation;
             }
+            return self.poll_slowly(context);
         }
-        // The value travels apart from the answer, so that nothing large is copied on the way.
         let mut value = None;
-        let mut failure = None;
-        let step = run_as_handler(&gate.environment, *this.generation, || {
-            catch_unwind(AssertUnwindSafe(|| {
-                if let Some((envelope, handler)) = this.message.take() {
-                    if envelope.is_expired() {
-                        failure = Some(Failure::Expired);
-                        return Poll::Ready(());
-                    }
-                    let context = PolicyContext::free(&envelope);
-                    this.handler.set(Some(handler(envelope, context)));
-                }
-                let Some(handler) = this.handler.as_mut().as_pin_mut() else {
-                    unreachable!("a permit is held from the start to the end of the handler");
-                };
-                value = Some(ready!(handler.poll(context)));
-                this.handler.set(None);
-                Poll::Ready(())
-            }))
-        });
-        match step {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(())) => {}
-            Err(payload) => {
-                // What is left of the handler, or its value if its own drop has panicked.
-                let left = run_as_handler(&gate.environment, *this.generation, || {
-                    catch_unwind(AssertUnwindSafe(|| {
-                        this.handler.set(None);
-                        value = None;
-                    }))
-                });
-                if let Err(second) = left {
-                    std::mem::forget(second);
-                }
-                failure = Some(panicked(payload));
-            }
+        let ran = run::<true, _, _, _, _, _>(
+            gate,
+            generation,
+            this.message,
+            this.handler,
+            context,
+            &mut value,
+        );
+        if let (Ok(Ran::Returned), Some(Ok(_))) = (&ran, &value) {
+            gate.give_handled(generation);
+            let Some(Ok(value)) = value else {
+                unreachable!("just seen")
+            };
+            return Poll::Ready(Ok(value));
         }
-        // Counted before the permit is given back: whoever is told finds it in the counts.
-        let held = this.held.take();
-        let outcome = match (value, failure) {
-            (Some(value), None) => {
-                gate.counts.ended(if value.is_ok() {
-                    Ended::VALUE
-                } else {
-                    Ended::FAILED
-                });
-                value.map_err(ExecuteError::Handler)
-            }
-            (_, failure) => {
-                let ended: Result<T, Failure<E>> = Err(failure.expect("no value, no failure"));
-                gate.counts.ended(Ended::of(&ended));
-                ended.map_err(ExecuteError::from)
-            }
-        };
-        drop(held);
+        let this = self.project();
+        *this.generation = generation;
+        this.place.0 = Some(Stage::Taken(gate, generation));
+        if let Ok(Ran::Pending) = ran {
+            return Poll::Pending;
+        }
+        let outcome = outcome(gate, generation, this.handler, ran, value);
+        drop(Place(this.place.0.take()));
         Poll::Ready(outcome)
     }
 }

@@ -301,9 +301,9 @@ impl ParallelExecutor {
     /// # Cancel safety
     /// Dropping it changes nothing.
     pub async fn drain(&self, deadline: Duration) -> Report {
-        let before = self.gate.counts.totals();
+        let before = self.gate.totals();
         let left = self.gate.settle(deadline).await;
-        Report::between(before, self.gate.counts.totals(), left)
+        Report::between(before, self.gate.totals(), left)
     }
 
     /// Refuses new messages, and ends what was admitted as `mode` says; what runs in a caller's own
@@ -321,7 +321,7 @@ impl ParallelExecutor {
     #[must_use]
     pub fn metrics(&self) -> ParallelMetrics {
         ParallelMetrics {
-            totals: self.gate.counts.totals(),
+            totals: self.gate.totals(),
             limit: self.gate.limit(),
             running: self.gate.running(),
             waiting: self.gate.waiting(),
@@ -348,7 +348,7 @@ impl Gate {
     }
 
     async fn shut_down(&self, mode: Shutdown, deadline: Duration) -> Report {
-        let before = self.counts.totals();
+        let before = self.totals();
         self.refuse(mode);
         let left = self.settle(deadline).await;
         tracing::info!(
@@ -357,7 +357,7 @@ impl Gate {
             still_running = left,
             "shut down"
         );
-        Report::between(before, self.counts.totals(), left)
+        Report::between(before, self.totals(), left)
     }
 }
 
@@ -431,7 +431,7 @@ impl Executor for ParallelExecutor {
     }
 
     fn totals(&self) -> Totals {
-        self.gate.counts.totals()
+        self.gate.totals()
     }
 }
 

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use executor_core::engine::{
     Counts, Ended, Limiter, Parked, Promise, inherited_generation, promise,
 };
-use executor_core::{Completion, Environment, RejectReason, WorkerCore};
+use executor_core::{Completion, Environment, RejectReason, Totals, WorkerCore};
 
-use crate::permits::{Attempt, Permits};
+use crate::permits::{Attempt, Given, Permits};
 
 const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
@@ -74,6 +74,7 @@ impl Permit {
 }
 
 impl Drop for Permit {
+    #[inline(never)]
     fn drop(&mut self) {
         if let Some(gate) = &self.gate {
             gate.give(self.generation);
@@ -126,6 +127,12 @@ impl Gate {
             Attempt::Taken => Ok(()),
             Attempt::AskGate => self.try_take_slowly(generation),
         }
+    }
+
+    /// The same, for who would wait rather than be refused.
+    #[inline]
+    pub(crate) fn try_take_quickly(&self) -> bool {
+        self.permits.try_take() == Attempt::Taken
     }
 
     #[cold]
@@ -224,6 +231,26 @@ impl Gate {
         if self.permits.give() {
             self.serve(Some(generation));
         }
+    }
+
+    /// Counts a message as handled and gives its permit back, in one.
+    #[inline]
+    pub(crate) fn give_handled(&self, generation: u32) {
+        match self.permits.give_handled() {
+            Given::Back => {}
+            Given::BackAndFull(counted) => self.counts.handled(counted),
+            Given::AskGate => {
+                self.counts.ended(Ended::VALUE);
+                self.serve(Some(generation));
+            }
+        }
+    }
+
+    /// How the messages so far ended.
+    pub(crate) fn totals(&self) -> Totals {
+        let mut totals = self.counts.totals();
+        totals.handled += self.permits.handled();
+        totals
     }
 
     /// Hands permits on, settles what is owed and what drains count.

@@ -4,7 +4,8 @@
 //! | bits | meaning |
 //! | --- | --- |
 //! | 0 | `ATTENTION`: do not touch, go to the gate |
-//! | the rest | how many permits lie here |
+//! | 1 to 24 | how many permits lie here |
+//! | 25 to 63 | how many messages were handled under permits that were given back here |
 //!
 //! # Invariants
 //! - I1. Permits that lie in shards, are held, or were owed back by a lowered limit add up to the
@@ -20,7 +21,13 @@ use crossbeam_utils::CachePadded;
 use executor_core::engine::thread_number;
 
 const ATTENTION: u64 = 1;
-const PERMIT: u64 = 2;
+const PERMIT: u64 = 1 << 1;
+/// The most permits that a word counts, and so the greatest limit.
+pub(crate) const MAX_PERMITS: usize = (1 << 24) - 1;
+const PERMITS: u64 = MAX_PERMITS as u64 * PERMIT;
+const HANDLED: u64 = 1 << 25;
+/// The upper half of what can be counted; it is moved elsewhere before the count can overflow.
+const FULL: u64 = 1 << 63;
 
 /// What an attempt without the gate led to.
 #[must_use]
@@ -29,6 +36,18 @@ pub(crate) enum Attempt {
     /// A permit was taken.
     Taken,
     /// Only the gate can tell.
+    AskGate,
+}
+
+/// What became of a permit that was given back.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Given {
+    /// It is back, and its message is counted.
+    Back,
+    /// The same, and so many messages are no longer counted here: the caller counts them.
+    BackAndFull(u64),
+    /// Neither: only the gate can do it.
     AskGate,
 }
 
@@ -89,21 +108,55 @@ impl Permits {
     #[inline]
     #[must_use]
     pub(crate) fn give(&self) -> bool {
+        self.give_with(PERMIT).is_none()
+    }
+
+    /// The same, and counts a message as handled.
+    #[inline]
+    pub(crate) fn give_handled(&self) -> Given {
+        match self.give_with(PERMIT + HANDLED) {
+            None => Given::AskGate,
+            Some(word) if word & FULL == 0 => Given::Back,
+            Some(_) => self.empty_count(),
+        }
+    }
+
+    /// Adds `what` to the own shard, and tells the word that this made; none: attention is asked for.
+    #[inline]
+    fn give_with(&self, what: u64) -> Option<u64> {
         let shard = &self.shards[self.home()];
         let mut word = shard.load(Ordering::Relaxed);
         while word & ATTENTION == 0 {
             // ORDERING: Release passes on what the handler did.
             match shard.compare_exchange_weak(
                 word,
-                word + PERMIT,
+                word + what,
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return false,
+                Ok(_) => return Some(word + what),
                 Err(seen) => word = seen,
             }
         }
-        true
+        None
+    }
+
+    /// Takes the upper half of the own shard's count out.
+    #[cold]
+    fn empty_count(&self) -> Given {
+        let word = self.shards[self.home()].fetch_and(!FULL, Ordering::AcqRel);
+        if word & FULL == 0 {
+            // Another thread of this shard was quicker.
+            Given::Back
+        } else {
+            Given::BackAndFull(FULL / HANDLED)
+        }
+    }
+
+    /// How many messages are counted here.
+    pub(crate) fn handled(&self) -> u64 {
+        let count = |shard: &CachePadded<AtomicU64>| shard.load(Ordering::Acquire) / HANDLED;
+        self.shards.iter().map(count).sum()
     }
 
     // ---- under the gate's lock --------------------------------------------------------------
@@ -126,7 +179,7 @@ impl Permits {
     pub(crate) fn take_frozen(&self) -> bool {
         self.shards.iter().any(|shard| {
             let taken = shard.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-                (word >= PERMIT).then(|| word - PERMIT)
+                (word & PERMITS != 0).then(|| word - PERMIT)
             });
             taken.is_ok()
         })
@@ -141,7 +194,7 @@ impl Permits {
     pub(crate) fn free(&self) -> usize {
         self.shards
             .iter()
-            .map(|shard| (shard.load(Ordering::Acquire) / PERMIT) as usize)
+            .map(|shard| ((shard.load(Ordering::Acquire) & PERMITS) / PERMIT) as usize)
             .sum()
     }
 }
@@ -150,7 +203,7 @@ impl Permits {
 fn take_from(shard: &AtomicU64) -> bool {
     let mut word = shard.load(Ordering::Relaxed);
     // Fails with ATTENTION set, and without permits.
-    while word & ATTENTION == 0 && word >= PERMIT {
+    while word & ATTENTION == 0 && word & PERMITS != 0 {
         // ORDERING: Acquire pairs with the Release of the handler that gave it.
         match shard.compare_exchange_weak(word, word - PERMIT, Ordering::AcqRel, Ordering::Relaxed)
         {
@@ -188,5 +241,18 @@ mod tests {
         permits.add(1);
         permits.thaw();
         assert_eq!(permits.try_take(), Attempt::Taken);
+    }
+
+    #[test]
+    fn a_count_that_is_half_full_is_handed_over() {
+        let permits = Permits::new(1);
+        let home = &permits.shards[permits.home()];
+        home.store((FULL - HANDLED) + 3 * PERMIT, Ordering::Relaxed);
+        let before = permits.handled();
+        assert_eq!(permits.give_handled(), Given::BackAndFull(before + 1));
+        assert_eq!(permits.handled(), 0);
+        assert_eq!(permits.free(), 4, "no permit is lost with the count");
+        assert_eq!(permits.give_handled(), Given::Back);
+        assert_eq!((permits.handled(), permits.free()), (1, 5));
     }
 }

@@ -1,7 +1,9 @@
 //! The future of `execute`: admitted at its first poll, run here or on the workers.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::future::Future;
+use std::hash::Hash;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -9,46 +11,100 @@ use std::task::{Context, Poll, ready};
 use executor_core::engine::{Slot, Started, Strand, StreamOwner};
 use executor_core::{Completion, Envelope, ExecuteError, Failure, PolicyContext};
 
+use crate::registry::{Keyed, KeyedStrand, Registry};
+
+/// How an execution comes to its stream: by a handle, or by the key, when it is polled.
+pub(crate) trait Locate {
+    type Owner: StreamOwner;
+
+    fn locate(&self) -> impl Borrow<Arc<Strand<Self::Owner>>>;
+}
+
+impl<O: StreamOwner> Locate for &Arc<Strand<O>> {
+    type Owner = O;
+
+    #[inline(always)]
+    fn locate(&self) -> impl Borrow<Arc<Strand<O>>> {
+        *self
+    }
+}
+
+/// A key, and where to look it up.
+pub(crate) struct ByKey<'a, K: Send + Sync + 'static, S: Send + 'static> {
+    pub(crate) registry: &'a Registry<K, S>,
+    pub(crate) key: K,
+}
+
+impl<K, S> Locate for ByKey<'_, K, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    S: Send + 'static,
+{
+    type Owner = Keyed<K, S>;
+
+    #[inline(always)]
+    fn locate(&self) -> impl Borrow<KeyedStrand<K, S>> {
+        self.registry.stream(&self.key)
+    }
+}
+
 /// An execution of one message on one stream.
+///
+/// | message | wait | it is |
+/// | --- | --- | --- |
+/// | there | none | lazy: not polled yet, nothing has happened |
+/// | there | in line | waiting for a place, since the queue was full |
+/// | gone | admitted | waiting for its outcome |
+/// | gone | none | over |
 #[must_use = "futures do nothing unless polled"]
-pub(crate) struct Execute<'a, O: StreamOwner, M, H, T, E> {
-    strand: &'a Arc<Strand<O>>,
+pub(crate) struct Execute<L: Locate, M, H, T, E> {
+    place: L,
     /// The message, until it is admitted or handed back.
     message: Option<(Envelope<M>, H)>,
-    stage: Stage<O, M, T, E>,
+    wait: Option<Wait<L::Owner, M, T, E>>,
 }
 
-/// How far an execution is.
-enum Stage<O: StreamOwner, M, T, E> {
-    /// Not polled yet: nothing has happened.
-    Lazy,
-    /// The queue was full: it waits in line for a place.
+impl<L: Locate, M, H, T, E> Drop for Execute<L, M, H, T, E> {
+    /// A comparison in an execution that did not have to wait.
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(wait) = self.wait.take() {
+            stop_waiting(wait);
+        }
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn stop_waiting<O: StreamOwner, M, T, E>(wait: Wait<O, M, T, E>) {
+    drop(wait);
+}
+
+/// What an execution waits for.
+enum Wait<O: StreamOwner, M, T, E> {
     InLine(Completion<Slot<O>>),
-    /// It is admitted.
     Admitted(Completion<T, E, M>),
-    /// The outcome was given.
-    Over,
 }
 
-impl<'a, O: StreamOwner, M, H, T, E> Execute<'a, O, M, H, T, E> {
+impl<L: Locate, M, H, T, E> Execute<L, M, H, T, E> {
     #[inline(always)]
-    pub(crate) fn new(strand: &'a Arc<Strand<O>>, envelope: Envelope<M>, handler: H) -> Self {
+    pub(crate) fn new(place: L, envelope: Envelope<M>, handler: H) -> Self {
         Self {
-            strand,
+            place,
             message: Some((envelope, handler)),
-            stage: Stage::Lazy,
+            wait: None,
         }
     }
 }
 
 // Nothing in it is pinned: the handler's future lives in its cell.
-impl<O: StreamOwner, M, H, T, E> Unpin for Execute<'_, O, M, H, T, E> {}
+impl<L: Locate, M, H, T, E> Unpin for Execute<L, M, H, T, E> {}
 
-impl<O, M, H, F, T, E> Future for Execute<'_, O, M, H, T, E>
+impl<L, M, H, F, T, E> Future for Execute<L, M, H, T, E>
 where
-    O: StreamOwner,
+    L: Locate,
     M: Send + 'static,
-    H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
+    H: FnOnce(Envelope<M>, PolicyContext<<L::Owner as StreamOwner>::State>) -> F + Send + 'static,
     F: Future<Output = Result<T, E>> + Send + 'static,
     T: Send + 'static,
     E: Send + 'static,
@@ -58,20 +114,54 @@ where
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if !matches!(this.stage, Stage::Lazy) {
-            return this.poll_admitted(context);
+        if this.message.is_none() || this.wait.is_some() {
+            return this.poll_later(context);
         }
-        match this.strand.start(&mut this.message) {
-            Started::Ready(outcome) => {
-                this.stage = Stage::Over;
-                Poll::Ready(outcome.map_err(ExecuteError::Handler))
-            }
-            other => this.poll_started(other, context),
+        let strand = this.place.locate();
+        match strand.borrow().start(&mut this.message) {
+            Started::Ready(outcome) => Poll::Ready(outcome.map_err(ExecuteError::Handler)),
+            other => poll_started(
+                strand.borrow(),
+                &mut this.message,
+                &mut this.wait,
+                other,
+                context,
+            ),
         }
     }
 }
 
-impl<O, M, H, F, T, E> Execute<'_, O, M, H, T, E>
+impl<L: Locate, M, H, T, E> Execute<L, M, H, T, E> {
+    #[cold]
+    fn poll_later<F>(&mut self, context: &mut Context<'_>) -> Poll<Result<T, ExecuteError<M, E>>>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<<L::Owner as StreamOwner>::State>) -> F
+            + Send
+            + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        if let Some(Wait::Admitted(completion)) = &mut self.wait {
+            let outcome = ready!(Pin::new(completion).poll(context));
+            self.wait = None;
+            return Poll::Ready(outcome.map_err(ExecuteError::from));
+        }
+        let strand = self.place.locate();
+        poll_wait(strand.borrow(), &mut self.message, &mut self.wait, context)
+    }
+}
+
+/// What follows a start that did not simply return.
+#[cold]
+fn poll_started<O, M, H, F, T, E>(
+    strand: &Arc<Strand<O>>,
+    message: &mut Option<(Envelope<M>, H)>,
+    wait: &mut Option<Wait<O, M, T, E>>,
+    started: Started<M, H, T, E>,
+    context: &mut Context<'_>,
+) -> Poll<Result<T, ExecuteError<M, E>>>
 where
     O: StreamOwner,
     M: Send + 'static,
@@ -80,61 +170,62 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
-    #[cold]
-    fn poll_started(
-        &mut self,
-        started: Started<M, H, T, E>,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<T, ExecuteError<M, E>>> {
-        match started {
-            Started::Ready(outcome) => {
-                self.stage = Stage::Over;
-                return Poll::Ready(outcome.map_err(ExecuteError::Handler));
-            }
-            Started::Failed(failure) => {
-                self.stage = Stage::Over;
-                return Poll::Ready(Err(failure.into()));
-            }
-            Started::Admitted(completion) => self.stage = Stage::Admitted(completion),
-            Started::Rejected(rejected) => {
-                self.stage = Stage::Over;
-                return Poll::Ready(Err(rejected.into()));
-            }
-            Started::Full(_, envelope, handler) => {
-                self.message = Some((envelope, handler));
-                self.stage = Stage::InLine(self.strand.wait_for_room());
-            }
+    match started {
+        Started::Ready(outcome) => {
+            return Poll::Ready(outcome.map_err(ExecuteError::Handler));
         }
-        self.poll_admitted(context)
-    }
-
-    fn poll_admitted(&mut self, context: &mut Context<'_>) -> Poll<Result<T, ExecuteError<M, E>>> {
-        if let Stage::InLine(line) = &mut self.stage {
-            let place: Result<Slot<O>, Failure> = ready!(Pin::new(line).poll(context));
-            self.stage = Stage::Over;
-            let (envelope, handler) = self.message.take().expect("it waits with its message");
-            let admitted = match place {
-                Ok(slot) => slot.submit(envelope, handler, true),
-                Err(_) => Err(self.strand.turned_away(envelope)),
-            };
-            match admitted {
-                Ok(completion) => self.stage = Stage::Admitted(completion),
-                Err(rejected) => return Poll::Ready(Err(rejected.into())),
-            }
+        Started::Failed(failure) => return Poll::Ready(Err(failure.into())),
+        Started::Rejected(rejected) => return Poll::Ready(Err(rejected.into())),
+        Started::Admitted(completion) => *wait = Some(Wait::Admitted(completion)),
+        Started::Full(_, envelope, handler) => {
+            *message = Some((envelope, handler));
+            *wait = Some(Wait::InLine(strand.wait_for_room()));
         }
-        let Stage::Admitted(completion) = &mut self.stage else {
-            panic!("an execution is not polled after it was ready");
-        };
-        let outcome = ready!(Pin::new(completion).poll(context));
-        self.stage = Stage::Over;
-        Poll::Ready(outcome.map_err(ExecuteError::from))
     }
+    poll_wait(strand, message, wait, context)
 }
 
-impl<O: StreamOwner, M, H, T, E> fmt::Debug for Execute<'_, O, M, H, T, E> {
+/// A poll of an execution that was started before.
+fn poll_wait<O, M, H, F, T, E>(
+    strand: &Arc<Strand<O>>,
+    message: &mut Option<(Envelope<M>, H)>,
+    wait: &mut Option<Wait<O, M, T, E>>,
+    context: &mut Context<'_>,
+) -> Poll<Result<T, ExecuteError<M, E>>>
+where
+    O: StreamOwner,
+    M: Send + 'static,
+    H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    if let Some(Wait::InLine(line)) = wait {
+        let place: Result<Slot<O>, Failure> = ready!(Pin::new(line).poll(context));
+        *wait = None;
+        let (envelope, handler) = message.take().expect("it waits with its message");
+        let admitted = match place {
+            Ok(slot) => slot.submit(envelope, handler, true),
+            Err(_) => Err(strand.turned_away(envelope)),
+        };
+        match admitted {
+            Ok(completion) => *wait = Some(Wait::Admitted(completion)),
+            Err(rejected) => return Poll::Ready(Err(rejected.into())),
+        }
+    }
+    let Some(Wait::Admitted(completion)) = wait else {
+        panic!("an execution is not polled after it was ready");
+    };
+    let outcome = ready!(Pin::new(completion).poll(context));
+    *wait = None;
+    Poll::Ready(outcome.map_err(ExecuteError::from))
+}
+
+impl<L: Locate, M, H, T, E> fmt::Debug for Execute<L, M, H, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without its stream, which may not be there yet and is not to be made for this.
         f.debug_struct("Execute")
-            .field("stream", &self.strand)
+            .field("is_lazy", &(self.message.is_some() && self.wait.is_none()))
             .finish_non_exhaustive()
     }
 }

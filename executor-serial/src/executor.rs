@@ -12,6 +12,7 @@ use executor_core::{
 };
 
 use crate::builder::SerialBuilder;
+use crate::execute::{ByKey, Execute};
 use crate::registry::{Registry, SerialMetrics};
 use crate::stream::Stream;
 
@@ -59,12 +60,12 @@ where
     /// # Errors
     /// [`ExecuteError`], with the envelope inside when it was not admitted.
     #[inline]
-    pub async fn execute<M, H, F, T, E>(
+    pub fn execute<M, H, F, T, E>(
         &self,
         key: K,
         envelope: Envelope<M>,
         handler: H,
-    ) -> Result<T, ExecuteError<M, E>>
+    ) -> impl Future<Output = Result<T, ExecuteError<M, E>>> + Send + Unpin + use<'_, M, H, F, T, E, K, S>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
@@ -72,7 +73,8 @@ where
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.stream(&key).execute(envelope, handler).await
+        let registry = &*self.registry;
+        Execute::<_, M, H, T, E>::new(ByKey { registry, key }, envelope, handler)
     }
 
     /// Admits a message now, to run on the workers; see [`Stream::submit`].

@@ -84,7 +84,7 @@ where
         T: Send + 'static,
         E: Send + 'static,
     {
-        Execute::<Keyed<K, S>, M, H, T, E>::new(&self.strand, envelope, handler)
+        Execute::<_, M, H, T, E>::new(&self.strand, envelope, handler)
     }
 
     /// Admits a message now, to run on the workers.

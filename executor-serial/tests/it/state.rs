@@ -84,7 +84,7 @@ fn a_factory_that_fails_or_panics_fails_that_message_only() {
             };
             let failed = read().await;
             assert!(
-                matches!(&failed, Err(ExecuteError::State(text)) if text == "no disk"),
+                matches!(&failed, Err(ExecuteError::State(error)) if error.text() == "no disk"),
                 "{failed:?}"
             );
             let panicked = read().await;
