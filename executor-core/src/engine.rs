@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::alarm;
-use crate::cell::{Cell, Header};
+use crate::cell::{self, Cell, Header};
 use crate::context::PolicyContext;
 use crate::core::WorkerCore;
 use crate::envelope::Envelope;
@@ -33,6 +33,11 @@ pub fn adopt(core: &WorkerCore, executor: Weak<dyn Lifecycle>) {
 /// Whether the core refuses work.
 pub fn is_closed(core: &WorkerCore) -> bool {
     core.shared().is_closed()
+}
+
+/// Lets the workers of a closed core leave, if what kept them is gone.
+pub fn check_exit(core: &WorkerCore) {
+    core.shared().check_exit();
 }
 
 /// Waits for `work`, but not longer than `limit`.
@@ -91,6 +96,18 @@ pub fn wake_waiting(core: &WorkerCore) {
 #[cold]
 pub fn panicked<E>(payload: Box<dyn std::any::Any + Send>) -> crate::Failure<E> {
     crate::Failure::Panicked(crate::Panic::new(payload))
+}
+
+/// Drops a value of the user; a panic in its destructor ends here.
+pub fn drop_quietly<T>(value: T) {
+    cell::drop_quietly(value);
+}
+
+/// Runs destructors of the user; a panic in one ends the run, here.
+pub fn run_quietly(run: impl FnOnce()) {
+    if let Err(panic) = cell::catch(run) {
+        cell::forget_payload(panic.into_payload());
+    }
 }
 
 /// This thread's number, to choose a shard.

@@ -88,7 +88,8 @@ impl SerialShared {
         self.phase.load(Ordering::SeqCst) != OPEN
     }
 
-    pub(crate) fn is_aborting(&self) -> bool {
+    /// Whether what was accepted ends as aborted.
+    pub fn is_aborting(&self) -> bool {
         self.phase.load(Ordering::Relaxed) == ABORTING
     }
 

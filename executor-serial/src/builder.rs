@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use executor_core::engine::{SerialShared, adopt, check_range, is_closed};
 use executor_core::{BuildError, Environment, WorkerCore};
 
 use crate::executor::SerialExecutor;
-use crate::registry::{KeyKind, Registry};
+use crate::registry::{Common, KeyKind, Registry};
 
 /// How many messages of one stream are queued at most, unless the builder says otherwise.
 pub const DEFAULT_QUEUE_PER_STREAM: usize = 1_024;
@@ -153,7 +153,7 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static, S: Send + 'static> SerialBuil
             self.queue_total,
         );
         let registry = Registry::new(shared, self.kind, self.resident_streams);
-        let weak: std::sync::Weak<Registry<K, S>> = Arc::downgrade(&registry);
+        let weak: Weak<Common<K, S>> = Arc::downgrade(&registry.common);
         adopt(&core, weak);
         Ok(SerialExecutor::new(registry))
     }

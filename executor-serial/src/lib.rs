@@ -4,6 +4,7 @@
 mod builder;
 mod execute;
 mod executor;
+mod orphans;
 mod registry;
 mod stream;
 

@@ -6,19 +6,20 @@
 //! and a key never has two live streams. No user code but `Hash` and `Eq` runs under a shard's lock:
 //! evicted streams, with their state, are dropped after it is released.
 
-use std::future::Future;
 use std::hash::Hash;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use executor_core::engine::{
-    Lifecycle, SerialShared, Strand, StreamOwner, in_handler, promise, within,
+    Lifecycle, SerialShared, Strand, StreamOwner, drop_quietly, in_handler, promise, run_quietly,
+    within,
 };
 use executor_core::{Report, Shutdown, Totals};
+
+use crate::orphans::Orphans;
 
 /// How keys make states and names.
 pub(crate) struct KeyKind<K, S> {
@@ -27,15 +28,26 @@ pub(crate) struct KeyKind<K, S> {
 }
 
 /// What streams reach of their executor; not the map, so that there is no cycle.
-pub(crate) struct Common<K, S> {
+///
+/// It lives while the registry or any stream does, and is what the core knows of the executor.
+pub(crate) struct Common<K: Send + Sync + 'static, S: Send + 'static> {
     pub(crate) shared: Arc<SerialShared>,
     kind: KeyKind<K, S>,
+    pub(crate) registry: Weak<Registry<K, S>>,
+    pub(crate) orphans: Orphans<K, S>,
 }
 
 /// A stream's part of the executor.
-pub(crate) struct Keyed<K, S> {
+pub(crate) struct Keyed<K: Send + Sync + 'static, S: Send + 'static> {
     pub(crate) key: K,
     pub(crate) common: Arc<Common<K, S>>,
+}
+
+impl<K: Send + Sync + 'static, S: Send + 'static> Drop for Keyed<K, S> {
+    #[inline]
+    fn drop(&mut self) {
+        self.common.orphans.note_gone();
+    }
 }
 
 impl<K: Send + Sync + 'static, S: Send + 'static> StreamOwner for Keyed<K, S> {
@@ -73,6 +85,8 @@ pub(crate) struct Registry<K: Send + Sync + 'static, S: Send + 'static> {
     sweep_at: AtomicUsize,
     /// Held while counts move from streams to the executor, and while they are added up.
     accounting: Mutex<()>,
+    /// Leaves the streams that others keep to `common`; made where the key's traits are known.
+    surrender: fn(&mut Self),
 }
 
 /// How an executor is doing.
@@ -95,16 +109,19 @@ where
     S: Send + 'static,
 {
     pub(crate) fn new(shared: SerialShared, kind: KeyKind<K, S>, limit: usize) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
             common: Arc::new(Common {
                 shared: Arc::new(shared),
                 kind,
+                registry: Weak::clone(me),
+                orphans: Orphans::new(),
             }),
             map: DashMap::with_hasher(foldhash::fast::RandomState::default()),
             resident: AtomicUsize::new(0),
             limit,
             sweep_at: AtomicUsize::new(limit),
             accounting: Mutex::new(()),
+            surrender: Self::surrender,
         })
     }
 
@@ -161,19 +178,22 @@ where
         idle.iter().for_each(Strand::retire_state);
         drop(idle);
         let accounting = self.accounting();
-        self.map.retain(|_, stream| {
-            let evict = Arc::get_mut(stream).is_some_and(|stream| {
-                let spent = stream.is_spent();
-                if spent {
-                    stream.settle_counts();
+        // A key whose drop panics ends this sweep early, and nothing else.
+        run_quietly(|| {
+            self.map.retain(|_, stream| {
+                let evict = Arc::get_mut(stream).is_some_and(|stream| {
+                    let spent = stream.is_spent();
+                    if spent {
+                        stream.settle_counts();
+                    }
+                    spent
+                });
+                if evict {
+                    batch.push(Arc::clone(stream));
+                    evicted += 1;
                 }
-                spent
+                !evict
             });
-            if evict {
-                batch.push(Arc::clone(stream));
-                evicted += 1;
-            }
-            !evict
         });
         let left = self.resident.fetch_sub(evicted, Ordering::Relaxed) - evicted;
         self.sweep_at
@@ -193,11 +213,28 @@ where
         &self.common.shared.environment().name
     }
 
-    fn streams(&self) -> Vec<KeyedStrand<K, S>> {
+    pub(crate) fn streams(&self) -> Vec<KeyedStrand<K, S>> {
         self.map
             .iter()
             .map(|entry| Arc::clone(entry.value()))
             .collect()
+    }
+
+    /// Streams with a message queued, running or waiting.
+    pub(crate) fn busy(&self) -> usize {
+        self.map.iter().filter(|stream| stream.is_busy()).count()
+    }
+
+    /// The last handle is gone: nobody can take a stream out of the map any more, so that one whose
+    /// only reference is the map's goes with it.
+    fn surrender(&mut self) {
+        let kept = (self.map.iter()).filter(|entry| Arc::strong_count(entry.value()) > 1);
+        let orphans = kept.map(|entry| Arc::downgrade(entry.value())).collect();
+        self.common.adopt_orphans(orphans);
+        // On whatever thread had the last reference, a worker perhaps.
+        std::mem::take(&mut self.map)
+            .into_iter()
+            .for_each(drop_quietly);
     }
 
     fn accounting(&self) -> MutexGuard<'_, ()> {
@@ -226,13 +263,46 @@ where
         self.metrics().totals
     }
 
-    /// Waits until everything admitted before, and everything its handlers admit, is handled.
+    pub(crate) async fn drain(&self, deadline: Duration) -> Report {
+        let before = self.totals();
+        let still_running = self.common.settle(deadline).await;
+        Report::between(before, self.totals(), still_running)
+    }
+
+    pub(crate) async fn shut_down(&self, mode: Shutdown, deadline: Duration) -> Report {
+        let before = self.totals();
+        self.common.refuse(mode);
+        let still_running = self.common.settle(deadline).await;
+        if still_running == 0 {
+            self.sweep();
+        }
+        tracing::info!(executor = self.name(), ?mode, still_running, "shut down");
+        Report::between(before, self.totals(), still_running)
+    }
+}
+
+impl<K, S> Common<K, S>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    S: Send + 'static,
+{
+    /// Waits until everything admitted before, and everything its handlers admit, is handled, and
+    /// says how many streams are busy if it did not wait so long.
+    ///
+    /// From inside a handler nothing is waited for: that handler is itself part of what would be.
     ///
     /// Rounds of markers: one is queued behind what each busy stream has. When all have come to
     /// their turn, everything admitted before the round is handled; another round follows only if
     /// handlers of an older generation submitted anything meanwhile.
     pub(crate) async fn settle(&self, deadline: Duration) -> u64 {
-        let shared = &self.common.shared;
+        let busy = || {
+            let streams = self.streams();
+            streams.iter().filter(|stream| stream.is_busy()).count() as u64
+        };
+        if in_handler() {
+            return busy();
+        }
+        let shared = &self.shared;
         let until = Instant::now().checked_add(deadline);
         shared.next_generation();
         loop {
@@ -249,46 +319,18 @@ where
                 until.saturating_duration_since(Instant::now())
             });
             if within(shared.worker_core(), left, passed).await.is_none() {
-                return self
-                    .streams()
-                    .iter()
-                    .filter(|stream| stream.is_busy())
-                    .count() as u64;
+                return busy();
             }
             if shared.descendants() == descendants {
                 return 0;
             }
         }
     }
+}
 
-    pub(crate) async fn drain(&self, deadline: Duration) -> Report {
-        let before = self.totals();
-        let still_running = if in_handler() {
-            self.busy_elsewhere()
-        } else {
-            self.settle(deadline).await
-        };
-        Report::between(before, self.totals(), still_running)
-    }
-
-    pub(crate) async fn shut_down(&self, mode: Shutdown, deadline: Duration) -> Report {
-        let before = self.totals();
-        self.refuse(mode);
-        let still_running = if in_handler() {
-            self.busy_elsewhere()
-        } else {
-            self.settle(deadline).await
-        };
-        if still_running == 0 {
-            self.sweep();
-        }
-        tracing::info!(executor = self.name(), ?mode, still_running, "shut down");
-        Report::between(before, self.totals(), still_running)
-    }
-
-    /// From inside a handler nothing is waited for: that handler is itself part of what would be.
-    fn busy_elsewhere(&self) -> u64 {
-        self.map.iter().filter(|stream| stream.is_busy()).count() as u64
+impl<K: Send + Sync + 'static, S: Send + 'static> Drop for Registry<K, S> {
+    fn drop(&mut self) {
+        (self.surrender)(self);
     }
 }
 
@@ -300,34 +342,5 @@ impl Drop for DropSignal {
         if let Some(promise) = self.0.take() {
             promise.fulfil(());
         }
-    }
-}
-
-impl<K, S> Lifecycle for Registry<K, S>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    S: Send + 'static,
-{
-    fn close(
-        &self,
-        mode: Shutdown,
-        deadline: Duration,
-    ) -> Pin<Box<dyn Future<Output = Report> + Send + '_>> {
-        Box::pin(self.shut_down(mode, deadline))
-    }
-
-    fn refuse(&self, mode: Shutdown) {
-        let shared = &self.common.shared;
-        shared.close(mode == Shutdown::Abort);
-        let streams = self.streams();
-        streams.iter().for_each(|stream| stream.close());
-        shared.turn_waiters_away();
-        if mode == Shutdown::Abort {
-            streams.iter().for_each(Strand::kick);
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.map.iter().all(|stream| !stream.is_busy())
     }
 }
