@@ -3,19 +3,19 @@
 
 mod cancelling;
 mod ending;
+#[path = "../it/eventually.rs"]
+pub(crate) mod eventually;
 mod outcomes;
 mod shutting;
 
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use executor_core::{BuildError, Executor, WorkerCore};
 use tokio::sync::Semaphore;
 
-/// No step of a test takes longer.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) use eventually::DEADLINE;
 
 /// An executor under test.
 pub(crate) trait Kind {

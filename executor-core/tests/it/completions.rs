@@ -6,13 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
 
 use executor_core::{Completion, WorkerCore};
 
+use crate::eventually::{DEADLINE, eventually};
 use crate::ledger::{Counted, Ledger};
-
-const DEADLINE: Duration = Duration::from_secs(20);
 
 #[derive(Default)]
 struct Woken(AtomicU64);
@@ -91,9 +89,9 @@ fn values_that_nobody_takes_are_dropped_once_whenever_the_completion_goes() {
                     }
                     "after" => {
                         drop(go_on);
-                        while !completion.as_ref().is_ok_and(Completion::is_done) {
-                            std::thread::yield_now();
-                        }
+                        eventually("the outcome is there", || {
+                            completion.as_ref().is_ok_and(Completion::is_done)
+                        });
                         drop(completion);
                         continue;
                     }
@@ -106,10 +104,8 @@ fn values_that_nobody_takes_are_dropped_once_whenever_the_completion_goes() {
                 drop(go_on);
             }
             settle(&core);
-            while ledger.alive() != 0 {
-                // The worker that ran the last one may still be dropping its output.
-                std::thread::yield_now();
-            }
+            // The worker that ran the last one may still be dropping its output.
+            eventually("nothing is left", || ledger.alive() == 0);
         }
     }
     assert_eq!(ledger.made(), 3 * 4 * 200 * 2);
@@ -136,9 +132,7 @@ fn the_last_waker_is_the_one_that_is_woken() {
             completion
         };
         drop(go_on);
-        while new.0.load(Ordering::SeqCst) == 0 {
-            std::thread::yield_now();
-        }
+        eventually("the waker is woken", || new.0.load(Ordering::SeqCst) != 0);
         assert_eq!(
             (old.0.load(Ordering::SeqCst), new.0.load(Ordering::SeqCst)),
             (0, 1)
@@ -204,9 +198,10 @@ fn settle_waiting(core: &WorkerCore) {
     for _ in 0..8 {
         core.spawn_fn(|| ()).expect("open").wait().expect("over");
     }
-    while core.metrics().waiting != 1 || core.metrics().asleep != core.metrics().workers {
-        std::thread::yield_now();
-    }
+    eventually("one waits and all sleep", || {
+        let metrics = core.metrics();
+        metrics.waiting == 1 && metrics.asleep == metrics.workers
+    });
 }
 
 #[test]

@@ -4,11 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use executor_core::{Completion, Shutdown, WorkerCore, join_all};
 
-const DEADLINE: Duration = Duration::from_secs(20);
+use crate::eventually::DEADLINE;
+#[cfg(target_os = "linux")]
+use crate::eventually::{eventually, threads_named};
 
 /// Runs a test on two threads, and on both kinds of runtime, under the deadline.
 fn on_every_host<F: Future<Output = ()>>(test: impl Fn(WorkerCore) -> F) {
@@ -197,14 +198,6 @@ fn a_closed_core_gives_futures_and_closures_back() {
 #[cfg(target_os = "linux")]
 #[test]
 fn cores_made_and_dropped_leave_no_thread_behind() {
-    fn named() -> usize {
-        let tasks = std::fs::read_dir("/proc/self/task").expect("procfs");
-        let names = tasks
-            .flatten()
-            .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok());
-        names.filter(|name| name.starts_with("passing")).count()
-    }
-    let until = std::time::Instant::now() + DEADLINE;
     for round in 0..1_000 {
         let core = WorkerCore::threads(2)
             .name("passing")
@@ -216,17 +209,7 @@ fn cores_made_and_dropped_leave_no_thread_behind() {
             completion.wait().expect("what was accepted is handled"),
             round
         );
-        while named() > 20 {
-            assert!(std::time::Instant::now() < until, "threads pile up");
-            std::thread::yield_now();
-        }
+        eventually("threads pile up", || threads_named("passing") <= 20);
     }
-    while named() > 0 {
-        assert!(
-            std::time::Instant::now() < until,
-            "{} threads are left",
-            named()
-        );
-        std::thread::yield_now();
-    }
+    eventually("threads are left", || threads_named("passing") == 0);
 }

@@ -5,6 +5,7 @@ use std::panic::resume_unwind;
 
 use executor_parallel::{BuildError, Envelope, ParallelExecutor};
 
+use crate::contract::eventually::in_time;
 use crate::contract::{DEADLINE, Gate, Host, is_pending, run};
 
 #[test]
@@ -128,11 +129,11 @@ fn a_limit_is_raised_at_once_and_lowered_as_handlers_finish() {
         for expected in [3, 2, 2] {
             let before = executor.metrics().totals.handled;
             gate.one();
-            while executor.metrics().totals.handled == before
-                || executor.metrics().running != expected
-            {
-                tokio::task::yield_now().await;
-            }
+            in_time("one more is over", || {
+                let metrics = executor.metrics();
+                metrics.totals.handled != before && metrics.running == expected
+            })
+            .await;
         }
         started.pass().await;
         gate.open();

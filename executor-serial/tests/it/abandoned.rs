@@ -1,9 +1,11 @@
 //! A tokio runtime that is dropped while its core has work.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use executor_serial::{Envelope, Failure, RejectReason, SerialExecutor, WorkerCore};
+
+use crate::contract::DEADLINE;
+use crate::contract::eventually::in_time;
 
 #[test]
 fn work_left_by_a_dropped_runtime_ends_as_aborted() {
@@ -22,17 +24,13 @@ fn work_left_by_a_dropped_runtime_ends_as_aborted() {
     };
     let parked = submit(1).expect("open");
     let behind_it = submit(1).expect("open");
-    runtime.block_on(async {
-        while executor.metrics().depth != 1 {
-            tokio::task::yield_now().await;
-        }
-    });
+    runtime.block_on(in_time("the first has started", || {
+        executor.metrics().depth == 1
+    }));
     let queued = submit(2).expect("open");
     drop(runtime);
     for completion in [parked, behind_it, queued] {
-        let outcome = completion
-            .wait_timeout(Duration::from_secs(10))
-            .expect("resolved");
+        let outcome = completion.wait_timeout(DEADLINE).expect("resolved");
         assert!(matches!(outcome, Err(Failure::Aborted)), "{outcome:?}");
     }
     let refused = submit(3).expect_err("nobody would run it");

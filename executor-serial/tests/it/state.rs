@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use executor_serial::{Envelope, ExecuteError, SerialExecutor};
 
+use crate::contract::eventually::in_time;
 use crate::contract::{DEADLINE, Host, run};
 
 #[test]
@@ -37,9 +38,7 @@ fn a_state_is_made_once_and_again_after_eviction_or_a_panic() {
             drop(handle);
             assert!(executor.drain(DEADLINE).await.is_complete());
             assert_eq!(made.load(Ordering::SeqCst), 1);
-            while executor.evict_idle() == 0 {
-                tokio::task::yield_now().await;
-            }
+            in_time("the stream is idle", || executor.evict_idle() != 0).await;
             assert_eq!(
                 (count().await.expect("handled"), made.load(Ordering::SeqCst)),
                 (1, 2)
@@ -163,9 +162,10 @@ fn eviction_beside_submission_never_loses_reorders_or_doubles() {
         stop.store(true, Ordering::SeqCst);
         let evicted = evicting.join().expect("no panic");
         assert!(executor.drain(DEADLINE).await.is_complete());
-        while executor.evict_idle() > 0 || executor.metrics().resident > 0 {
-            tokio::task::yield_now().await;
-        }
+        in_time("all streams are evicted", || {
+            executor.evict_idle() == 0 && executor.metrics().resident == 0
+        })
+        .await;
         assert_eq!(
             (
                 executor.metrics().totals.handled,

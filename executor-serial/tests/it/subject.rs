@@ -4,6 +4,7 @@ use executor_core::{BuildError, WorkerCore};
 use executor_serial::SerialExecutor;
 
 use crate::contract::Kind;
+use crate::contract::eventually::eventually;
 
 pub(crate) struct Subject;
 
@@ -42,16 +43,10 @@ impl Kind for Subject {
 
     fn is_whole(executor: &SerialExecutor<u64>) -> bool {
         // A stream is let go just after its last message is over.
-        let late = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        loop {
+        eventually("no stream is busy", || {
             let metrics = executor.metrics();
-            if metrics.busy == 0 && metrics.depth == 0 {
-                return true;
-            }
-            if std::time::Instant::now() > late {
-                return false;
-            }
-            std::thread::yield_now();
-        }
+            metrics.busy == 0 && metrics.depth == 0
+        });
+        true
     }
 }
