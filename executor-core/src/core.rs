@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 use tokio::runtime::Handle;
@@ -359,18 +359,50 @@ impl WorkerCore {
         }
     }
 
-    /// Waits for a moment in which nothing runs, is queued or waits on this core, streams of its
-    /// executors included; tasks are still accepted meanwhile.
+    /// Waits for a moment in which nothing runs, is queued or waits on this core or its executors,
+    /// what runs in a caller's own future included; work is still accepted meanwhile.
+    ///
+    /// Called from inside a handler or task it returns at once, with what is still running.
     ///
     /// # Cancel safety
     /// Dropping it changes nothing.
     pub async fn drain(&self, deadline: Duration) -> Report {
-        let (promise, quiet) = promise();
-        self.shared().watch(Watcher::Quiet(promise));
-        let in_time = within(&self.shared().alarm, deadline, quiet)
-            .await
-            .is_some();
-        self.report(in_time)
+        let shared = self.shared();
+        if self.is_inside() {
+            return self.report(false);
+        }
+        let until = Instant::now().checked_add(deadline);
+        loop {
+            // The executors first: of a message that runs on its caller the workers know nothing.
+            let mut left = 0;
+            for executor in shared.live_executors() {
+                left += executor.settle(remaining(until, deadline)).await;
+            }
+            if left != 0 {
+                let waiting = shared.waiting.len() as u64;
+                return Report {
+                    still_running: left.max(waiting),
+                    ..Report::default()
+                };
+            }
+            let (promise, quiet) = promise();
+            shared.watch(Watcher::Quiet(promise));
+            let limit = remaining(until, deadline);
+            if within(&shared.alarm, limit, quiet).await.is_none() {
+                return self.report(false);
+            }
+            if shared.executors_are_idle() {
+                return Report::default();
+            }
+            // Messages came meanwhile: wait for those too.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Whether this thread runs a handler or task, for which waiting for quiet or for the end would
+    /// be waiting for itself.
+    fn is_inside(&self) -> bool {
+        worker::here(self.shared()).is_some() || !crate::frame::is_outermost()
     }
 
     /// Shuts the executors of this core down, refuses new tasks, and waits until the workers have
@@ -379,24 +411,19 @@ impl WorkerCore {
     /// # Cancel safety
     /// Once polled, the shutdown goes on by itself.
     pub async fn shutdown(&self, mode: Shutdown, deadline: Duration) -> Report {
-        let until = std::time::Instant::now().checked_add(deadline);
+        let until = Instant::now().checked_add(deadline);
         let mut report = Report::default();
         for executor in self.shared().live_executors() {
-            let left = until.map_or(deadline, |until| {
-                until.saturating_duration_since(std::time::Instant::now())
-            });
+            let left = remaining(until, deadline);
             report.add(executor.close(mode, left).await);
         }
         self.shared().close(mode == Shutdown::Abort);
-        if worker::here(self.shared()).is_some() || !crate::frame::is_outermost() {
-            // From inside a handler: it is under way, and waiting for oneself would never end.
+        if self.is_inside() {
             return report;
         }
         let (promise, empty) = promise();
         self.shared().watch(Watcher::Empty(promise));
-        let left = until.map_or(deadline, |until| {
-            until.saturating_duration_since(std::time::Instant::now())
-        });
+        let left = remaining(until, deadline);
         if within(&self.shared().alarm, left, empty).await.is_none() {
             report.add(self.report(false));
         }
@@ -430,6 +457,13 @@ impl WorkerCore {
             parks: sum(|worker| &worker.counts.parks),
         }
     }
+}
+
+/// What is left of `deadline`, which ends at `until` unless that is beyond the clock's range.
+fn remaining(until: Option<Instant>, deadline: Duration) -> Duration {
+    until.map_or(deadline, |until| {
+        until.saturating_duration_since(Instant::now())
+    })
 }
 
 fn refused<F>(work: F) -> Rejected<F> {

@@ -79,6 +79,9 @@ pub trait Lifecycle: Send + Sync {
         mode: Shutdown,
         deadline: Duration,
     ) -> Pin<Box<dyn Future<Output = Report> + Send + '_>>;
+    /// Waits until everything admitted before, and everything its handlers admit, is handled; says how
+    /// much is left when `deadline` is over first, or when a handler asks.
+    fn settle(&self, deadline: Duration) -> Pin<Box<dyn Future<Output = u64> + Send + '_>>;
     /// Refuses new messages from now on and, in abort mode, makes what is accepted end as aborted;
     /// waits for nothing.
     fn refuse(&self, mode: Shutdown);

@@ -370,6 +370,10 @@ impl Lifecycle for Gate {
         Box::pin(self.shut_down(mode, deadline))
     }
 
+    fn settle(&self, deadline: Duration) -> Pin<Box<dyn Future<Output = u64> + Send + '_>> {
+        Box::pin(Self::settle(self, deadline))
+    }
+
     fn refuse(&self, mode: Shutdown) {
         Self::close(self, mode == Shutdown::Abort);
         if mode == Shutdown::Abort {

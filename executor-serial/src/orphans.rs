@@ -163,6 +163,10 @@ where
         })
     }
 
+    fn settle(&self, deadline: Duration) -> Pin<Box<dyn Future<Output = u64> + Send + '_>> {
+        Box::pin(Self::settle(self, deadline))
+    }
+
     fn refuse(&self, mode: Shutdown) {
         self.shared.close(mode == Shutdown::Abort);
         self.refuse_streams();

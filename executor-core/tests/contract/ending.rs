@@ -14,6 +14,9 @@ on_every_host![
     drain_waits_for_what_handlers_submit,
     drain_and_shutdown_inside_a_handler_return_at_once,
     the_last_handle_can_be_dropped_inside_a_handler,
+    draining_the_core_waits_for_its_executors,
+    draining_the_core_waits_for_what_runs_on_its_caller,
+    draining_the_core_inside_a_handler_returns_at_once,
 ];
 
 async fn drain_waits_for_what_was_accepted_and_reports_it<S: Kind>(core: WorkerCore) {
@@ -214,4 +217,86 @@ async fn the_last_handle_can_be_dropped_inside_a_handler<S: Kind>(core: WorkerCo
             .expect("what was accepted is handled"),
         9
     );
+}
+
+async fn draining_the_core_waits_for_its_executors<S: Kind>(core: WorkerCore) {
+    let executor = S::narrow(&core, 4);
+    let (gate, started) = (Gate::new(), Gate::new());
+    let handler = || {
+        let (gate, started) = (gate.clone(), started.clone());
+        move |_, _| async move {
+            started.one();
+            gate.pass().await;
+            Ok::<_, Infallible>(())
+        }
+    };
+    let parked = executor.try_submit(S::Key::default(), Envelope::new(()), handler());
+    started.pass().await;
+    let queued = executor.try_submit(S::Key::default(), Envelope::new(()), handler());
+    assert!(!core.drain(Duration::ZERO).await.is_complete());
+    let mut drain = Box::pin(core.drain(DEADLINE));
+    assert!(is_pending(&mut drain).await);
+    gate.open();
+    assert!(drain.await.is_complete());
+    for submitted in [parked, queued] {
+        assert!(submitted.expect("room").is_done());
+    }
+    drop(executor);
+    assert!(core.drain(DEADLINE).await.is_complete());
+}
+
+/// Executes on a thread of its own a message whose handler blocks that thread until it is told.
+fn blocking_execution<S: Kind>(
+    executor: &S::Executor,
+    inside: impl FnOnce() + Send + 'static,
+) -> (std::sync::mpsc::Sender<()>, std::thread::JoinHandle<()>) {
+    let (go_on, gate) = std::sync::mpsc::channel::<()>();
+    let (tell, told) = std::sync::mpsc::channel();
+    let executor = executor.clone();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        let execution = executor.execute(S::Key::default(), Envelope::new(()), |_, _| async move {
+            inside();
+            tell.send(()).expect("somebody waits");
+            gate.recv_timeout(DEADLINE).expect("told in time");
+            Ok::<_, Infallible>(())
+        });
+        runtime.block_on(execution).expect("handled");
+    });
+    told.recv_timeout(DEADLINE).expect("it starts");
+    (go_on, thread)
+}
+
+async fn draining_the_core_waits_for_what_runs_on_its_caller<S: Kind>(core: WorkerCore) {
+    let executor = S::wide(&core, "wide");
+    for _ in 0..20 {
+        let (go_on, thread) = blocking_execution::<S>(&executor, || ());
+        let mut drain = Box::pin(core.drain(DEADLINE));
+        assert!(is_pending(&mut drain).await);
+        assert!(!core.drain(Duration::ZERO).await.is_complete());
+        go_on.send(()).expect("it waits");
+        assert!(drain.await.is_complete());
+        thread.join().expect("handled");
+    }
+    assert_eq!(executor.totals().handled, 20);
+}
+
+async fn draining_the_core_inside_a_handler_returns_at_once<S: Kind>(core: WorkerCore) {
+    let executor = S::wide(&core, "wide");
+    let inner = core.clone();
+    let submitted = executor.try_submit(
+        S::Key::default(),
+        Envelope::new(()),
+        move |_, _| async move {
+            tokio::task::yield_now().await;
+            Ok::<_, Infallible>(inner.drain(DEADLINE).await.is_complete())
+        },
+    );
+    assert!(!submitted.expect("room").await.expect("handled"));
+    let inner = core.clone();
+    let task = core.spawn(async move { inner.drain(DEADLINE).await.is_complete() });
+    assert!(!task.expect("open").await.expect("over"));
+    assert!(core.drain(DEADLINE).await.is_complete());
 }
