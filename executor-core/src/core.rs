@@ -17,7 +17,7 @@ use crate::host;
 use crate::lane::{Link, Pushed};
 use crate::lifecycle::{Lifecycle, Report, Shutdown};
 use crate::sleep::Sleepers;
-use crate::sync::{AtomicU8, AtomicUsize, Ordering};
+use crate::sync::{AtomicU8, AtomicUsize, Ordering, fence};
 use crate::task::{Call, Nowhere, OnCore, Promise, Spawned, promise};
 use crate::thread_id;
 use crate::waiting::Waiting;
@@ -142,6 +142,8 @@ impl CoreShared {
 
     /// Something that kept workers from leaving is gone.
     pub(crate) fn check_exit(&self) {
+        // Of two that end at once, on different streams, one sees that both are over.
+        fence(Ordering::SeqCst);
         if self.should_exit() {
             self.wake_all();
         }

@@ -11,7 +11,7 @@ use loom::thread;
 
 use crate::sleep::Sleepers;
 use crate::status::{Cancel, Finish, Look, Start, Status};
-use crate::strand_word::{Push, StrandWord};
+use crate::strand_word::{LetGo, Push, StrandWord};
 use crate::sync::{AtomicUsize, Ordering, model_fence};
 
 // ---- a stream's word -------------------------------------------------------------------------
@@ -71,10 +71,10 @@ impl Stream {
         loop {
             let mut newest = self.word.take();
             if newest == 0 {
-                if self.word.let_go() {
-                    return;
+                if self.word.let_go() == LetGo::Kept {
+                    continue;
                 }
-                continue;
+                return;
             }
             let mut values = Vec::new();
             while newest != 0 {
@@ -117,7 +117,7 @@ fn a_caller_run_excludes_a_push() {
         let owned = stream.word.try_own();
         if owned {
             stream.note(1);
-            if !stream.word.let_go() {
+            if stream.word.let_go() == LetGo::Kept {
                 stream.run();
             }
         }

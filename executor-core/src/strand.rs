@@ -37,7 +37,7 @@ use crate::message::{self, Message, MessageScope};
 use crate::metrics::{Event, Outcome};
 use crate::room::{Room, Slot};
 use crate::serial_shared::SerialShared;
-use crate::strand_word::{Push, StrandWord};
+use crate::strand_word::{LetGo, Push, StrandWord};
 use crate::sync::{AtomicU64, Ordering};
 use crate::worker::Turn;
 
@@ -417,9 +417,17 @@ impl<O: StreamOwner> Strand<O> {
     /// Lets the stream go after a caller-run, or gives what was queued meanwhile to the workers.
     #[inline]
     fn let_go(self: &Arc<Self>) {
-        if !self.head.word.let_go() {
-            self.schedule();
+        match self.head.word.let_go() {
+            LetGo::Idle => {}
+            LetGo::Over => self.let_workers_go(),
+            LetGo::Kept => self.schedule(),
         }
+    }
+
+    /// The workers of a closed core may have stayed for this stream alone.
+    #[cold]
+    fn let_workers_go(&self) {
+        self.owner.shared().core().check_exit();
     }
 
     // ---- submit -----------------------------------------------------------------------------
@@ -645,10 +653,10 @@ impl<O: StreamOwner> Strand<O> {
         let mut ran = 0;
         loop {
             let Some(cell) = this.next_cell() else {
-                if head.word.let_go() {
-                    return;
+                if head.word.let_go() == LetGo::Kept {
+                    continue;
                 }
-                continue;
+                return;
             };
             head.word.begin_poll();
             if this.run_cell(cell) == Step::Pending {

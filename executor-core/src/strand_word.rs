@@ -43,6 +43,18 @@ pub(crate) enum Push {
     Closed,
 }
 
+/// What an owner found that lets go.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LetGo {
+    /// The stream is idle.
+    Idle,
+    /// It is idle for good: no message comes any more.
+    Over,
+    /// Something is queued, and the owner is still the owner.
+    Kept,
+}
+
 impl StrandWord {
     pub(crate) fn new() -> Self {
         Self(AtomicUsize::new(0))
@@ -113,10 +125,9 @@ impl StrandWord {
         self.0.fetch_and(FLAGS, Ordering::Acquire) & !FLAGS
     }
 
-    /// The owner makes the stream idle; false: something is queued, and it is still the owner.
+    /// The owner makes the stream idle, unless something is queued.
     #[inline]
-    #[must_use]
-    pub(crate) fn let_go(&self) -> bool {
+    pub(crate) fn let_go(&self) -> LetGo {
         let mut word = OWNED;
         loop {
             // ORDERING: Release hands the stream's state to the next owner.
@@ -126,8 +137,9 @@ impl StrandWord {
                 Ordering::Release,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return true,
-                Err(seen) if seen & !FLAGS != 0 => return false,
+                Ok(_) if word & CLOSED == 0 => return LetGo::Idle,
+                Ok(_) => return LetGo::Over,
+                Err(seen) if seen & !FLAGS != 0 => return LetGo::Kept,
                 Err(seen) => word = seen,
             }
         }

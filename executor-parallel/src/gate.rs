@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use executor_core::engine::{
-    Counts, Ended, Limiter, Parked, Promise, inherited_generation, promise,
+    Counts, Ended, Limiter, Parked, Promise, check_exit, inherited_generation, promise,
 };
 use executor_core::{Completion, Environment, RejectReason, Totals, WorkerCore};
 
@@ -274,6 +274,7 @@ impl Gate {
                 .extract_if(.., |drain| drain.left == 0)
                 .collect();
             self.thaw_if_calm(&mut line);
+            let is_over = self.is_closed() && self.in_flight(&line) == 0;
             drop(line);
             // Dropped here and not under the lock: this wakes those who are turned away.
             drop(gone);
@@ -290,7 +291,13 @@ impl Gate {
                     }
                 }
                 Some((_, Waiter::Message(parked))) => parked.release(&self.core),
-                None => return,
+                None => {
+                    if is_over {
+                        // The workers of a closed core may have stayed for this executor alone.
+                        check_exit(&self.core);
+                    }
+                    return;
+                }
             }
         }
     }

@@ -1,10 +1,12 @@
 //! Drains, and ends from inside.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::time::Duration;
 
 use executor_core::{Envelope, Executor, Shutdown, WorkerCore};
 
+use super::eventually::in_time;
 use super::{DEADLINE, Gate, Kind, is_pending, on_every_host};
 
 on_every_host![
@@ -17,6 +19,7 @@ on_every_host![
     draining_the_core_waits_for_its_executors,
     draining_the_core_waits_for_what_runs_on_its_caller,
     draining_the_core_inside_a_handler_returns_at_once,
+    workers_leave_when_an_execution_ends_that_a_shutdown_did_not_wait_for,
 ];
 
 async fn drain_waits_for_what_was_accepted_and_reports_it<S: Kind>(core: WorkerCore) {
@@ -299,4 +302,32 @@ async fn draining_the_core_inside_a_handler_returns_at_once<S: Kind>(core: Worke
     let task = core.spawn(async move { inner.drain(DEADLINE).await.is_complete() });
     assert!(!task.expect("open").await.expect("over"));
     assert!(core.drain(DEADLINE).await.is_complete());
+}
+
+async fn workers_leave_when_an_execution_ends_that_a_shutdown_did_not_wait_for<S: Kind>(
+    _: WorkerCore,
+) {
+    for from_inside in [true, false] {
+        let core = WorkerCore::threads(2).build().expect("threads");
+        let executor = S::wide(&core, "wide");
+        let inner = core.clone();
+        let (go_on, thread) = blocking_execution::<S>(&executor, move || {
+            if from_inside {
+                let mut shutdown = std::pin::pin!(inner.shutdown(Shutdown::Drain, DEADLINE));
+                let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+                assert!(shutdown.as_mut().poll(&mut context).is_ready());
+            }
+        });
+        if !from_inside {
+            let report = core.shutdown(Shutdown::Drain, Duration::ZERO).await;
+            assert!(!report.is_complete());
+        }
+        in_time("all workers have looked, and sleep", || {
+            core.metrics().asleep == 2
+        })
+        .await;
+        go_on.send(()).expect("it waits");
+        thread.join().expect("handled");
+        in_time("the workers leave", || core.metrics().asleep == 0).await;
+    }
 }
