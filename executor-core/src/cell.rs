@@ -67,7 +67,8 @@ pub(crate) struct CellVTable {
     unhold: unsafe fn(*const ()),
     wake: unsafe fn(NonNull<Header>, *const ()),
     stream: unsafe fn(*const ()) -> Option<StreamName>,
-    drop_scope: unsafe fn(NonNull<Header>),
+    /// Drops the scope and gives the reference to the caller's cell, if it had one.
+    drop_scope: unsafe fn(NonNull<Header>) -> Option<CellRef>,
 }
 
 /// What one slice of work led to.
@@ -117,6 +118,10 @@ pub(crate) trait Scope {
     unsafe fn stream(home: *const ()) -> Option<StreamName>;
     /// The cell of the handler that waits for this one.
     fn caller(&self) -> *const Header;
+    /// Gives up the reference to that cell, before the scope is dropped.
+    fn take_caller(&mut self) -> Option<CellRef> {
+        None
+    }
     /// The executor that the work belongs to.
     fn environment(&self) -> *const Environment;
     /// The drain generation of the work.
@@ -269,12 +274,25 @@ impl Header {
 /// # Safety
 /// The caller was told by the status word that it is the last; the body is empty.
 pub(crate) unsafe fn free(cell: NonNull<Header>) {
+    // SAFETY: as the caller says.
+    if let Some(caller) = unsafe { free_one(cell) } {
+        drop(caller);
+    }
+}
+
+/// Frees a cell, but leaves the reference to its caller's cell to whoever frees it: each cell of a
+/// long chain may be the last that holds the next.
+///
+/// # Safety
+/// As [`free`].
+unsafe fn free_one(cell: NonNull<Header>) -> Option<CellRef> {
     // SAFETY: the caller has the cell alone.
     let vtable = unsafe { cell.as_ref() }.vtable();
     // SAFETY: the scope is dropped once, here.
-    unsafe { (vtable.drop_scope)(cell) };
+    let caller = unsafe { (vtable.drop_scope)(cell) };
     // SAFETY: the cell came from this class and is not used any more.
     unsafe { pool::give(vtable.class, cell.cast()) };
+    caller
 }
 
 /// Runs user code that must not unwind into the framework.
@@ -321,7 +339,10 @@ impl<J: Job> Cell<J> {
         drop_scope: |cell| {
             let scope = Self::of(cell).scope_ptr();
             // SAFETY: `free` is the only caller, once for each cell.
-            drop_quietly(unsafe { scope.read() });
+            let mut scope = unsafe { scope.read() };
+            let caller = scope.take_caller();
+            drop_quietly(scope);
+            caller
         },
     };
 
@@ -750,25 +771,29 @@ unsafe fn acquire(cell: NonNull<Header>) {
     }
 }
 
-/// Uncounts a holder.
+/// Uncounts a holder, and frees the cells of which it was the last, one after the other.
 ///
 /// # Safety
 /// Balances an `acquire`; the caller does not use the cell any more.
 unsafe fn relinquish(cell: NonNull<Header>) {
-    // SAFETY: the hold that is being given up keeps the cell alive.
-    let header = unsafe { cell.as_ref() };
-    let vtable = header.vtable();
-    // SAFETY: read before the count falls, since the cell may be gone after.
-    let home = unsafe { (vtable.home)(cell) };
-    let (last_holder, last) = header.status.drop_waker();
-    if last {
-        // SAFETY: the status word says that the cell is ours alone; its body is empty, since the
-        // runner or the completion has dropped the output.
-        unsafe { free(cell) };
-    }
-    if last_holder {
-        // SAFETY: balances the hold of the first.
-        unsafe { (vtable.unhold)(home) };
+    let mut next = Some(cell);
+    while let Some(cell) = next.take() {
+        // SAFETY: the hold that is being given up keeps the cell alive.
+        let header = unsafe { cell.as_ref() };
+        let vtable = header.vtable();
+        // SAFETY: read before the count falls, since the cell may be gone after.
+        let home = unsafe { (vtable.home)(cell) };
+        let (last_holder, last) = header.status.drop_waker();
+        if last {
+            // SAFETY: the status word says that the cell is ours alone; its body is empty, since
+            // the runner or the completion has dropped the output.
+            let caller = unsafe { free_one(cell) };
+            next = caller.and_then(|caller| NonNull::new(caller.into_raw()));
+        }
+        if last_holder {
+            // SAFETY: balances the hold of the first.
+            unsafe { (vtable.unhold)(home) };
+        }
     }
 }
 

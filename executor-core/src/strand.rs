@@ -936,9 +936,8 @@ impl StrandScope {
 impl Drop for StrandScope {
     #[inline]
     fn drop(&mut self) {
-        if let Some(caller) = NonNull::new(*self.caller.get_mut()) {
-            // SAFETY: it came from a `CellRef`, and is given up once.
-            drop(unsafe { CellRef::from_raw(caller) });
+        if !self.caller.get_mut().is_null() {
+            drop(self.take_caller());
         }
     }
 }
@@ -979,6 +978,12 @@ impl Scope for StrandScope {
 
     fn caller(&self) -> *const Header {
         self.caller.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    fn take_caller(&mut self) -> Option<CellRef> {
+        let caller = std::mem::replace(self.caller.get_mut(), ptr::null_mut());
+        // SAFETY: it came from a `CellRef`, and is given up once.
+        NonNull::new(caller).map(|caller| unsafe { CellRef::from_raw(caller) })
     }
 
     fn environment(&self) -> *const Environment {

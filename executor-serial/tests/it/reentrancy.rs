@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Poll, Waker};
 use std::thread::ThreadId;
 
 use executor_serial::{Envelope, ExecuteError, RejectReason, SerialExecutor, Stream};
@@ -196,4 +197,56 @@ fn different_streams_overlap_and_a_waiting_one_keeps_its_own() {
             assert_eq!(stream.handled(), 2);
         });
     }
+}
+
+/// Executes on each key below `key` from inside the one above, and leaves a waker of the innermost.
+fn descend(
+    executor: SerialExecutor<usize>,
+    key: usize,
+    waker: Arc<Mutex<Option<Waker>>>,
+) -> Pin<Box<dyn Future<Output = Result<(), Infallible>> + Send>> {
+    Box::pin(async move {
+        if key == 0 {
+            let mut polled = false;
+            std::future::poll_fn(|context| {
+                if std::mem::replace(&mut polled, true) {
+                    return Poll::Ready(());
+                }
+                *waker.lock().expect("whole") = Some(context.waker().clone());
+                context.waker().wake_by_ref();
+                Poll::Pending
+            })
+            .await;
+            return Ok(());
+        }
+        let inner = executor.clone();
+        let execution = executor.execute(key - 1, Envelope::new(()), move |_, _| {
+            descend(inner, key - 1, waker)
+        });
+        execution.await.expect("handled");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_long_chain_of_callers_is_dropped_without_recursion() {
+    run(Host::Threads, |core| async move {
+        let executor: SerialExecutor<usize> = SerialExecutor::builder(&core)
+            .inline(false)
+            .build()
+            .expect("legal");
+        let waker = Arc::default();
+        descend(executor, 4_000, Arc::clone(&waker))
+            .await
+            .expect("handled");
+        let last: Option<Waker> = waker.lock().expect("whole").take();
+        // Each message is over, and is held by the one that it waited for alone.
+        let dropping = std::thread::Builder::new()
+            .stack_size(128 << 10)
+            .spawn(move || drop(last.expect("the innermost left it")));
+        dropping
+            .expect("a thread")
+            .join()
+            .expect("the stack was enough");
+    });
 }
