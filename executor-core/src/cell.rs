@@ -10,7 +10,7 @@
 //! # Invariants
 //! - I1. The status word (see `status`) decides who may touch which part, and who frees the cell.
 //! - I2. The body is the job before `STARTED`, the future while the runner has it, the output once
-//!   the future was dropped; nothing once a canceller took the message.
+//!   the future was dropped; nothing once a canceller took the message; with `HOLLOW` the outcome.
 //! - I3. Only the runner touches the scope's plain fields, except `home` and `caller`, which are
 //!   written before the cell is shared and read by anybody who holds it.
 //! - I4. User code (handler, drops, wakers) runs under `catch`, with the cell in a state from which
@@ -224,6 +224,8 @@ union Body<J: Job> {
     job: ManuallyDrop<J>,
     future: ManuallyDrop<J::Future>,
     output: ManuallyDrop<Output<J>>,
+    /// How a message ended whose output was dropped while it lingered.
+    outcome: Outcome,
 }
 
 #[cfg(not(loom))]
@@ -403,6 +405,10 @@ impl<J: Job> Cell<J> {
         self.body.get().cast()
     }
 
+    fn outcome(&self) -> *mut Outcome {
+        self.body.get().cast()
+    }
+
     fn scope_ptr(&self) -> *mut J::Scope {
         (&raw const self.scope).cast_mut()
     }
@@ -434,8 +440,8 @@ impl<J: Job> Cell<J> {
                 // SAFETY: we are the runner; what is over has left the body empty.
                 unsafe { Self::settle_if_over(cell, ran, polled) }
             }
-            // SAFETY: the output is in place.
-            Start::Lingering => unsafe { Self::finish(cell, true) },
+            // SAFETY: the output is in place, unless it is hollow.
+            Start::Lingering => unsafe { Self::finish_lingering(cell) },
             // SAFETY: I2: the canceller has taken the body.
             Start::Cancelled => unsafe { Self::finish_cancelled(cell) },
         }
@@ -578,8 +584,10 @@ impl<J: Job> Cell<J> {
                     forget_payload(panic.into_payload());
                 }
             }
-            // SAFETY: the output is in place.
-            Start::Lingering => return unsafe { Self::finish(cell, true) },
+            Start::Lingering => {
+                // SAFETY: the output is in place, unless it is hollow.
+                return unsafe { Self::abort_lingering(cell) };
+            }
             // SAFETY: the canceller has taken the body.
             Start::Cancelled => return unsafe { Self::finish_cancelled(cell) },
         }
@@ -597,7 +605,7 @@ impl<J: Job> Cell<J> {
         // SAFETY: the body is empty and the runner's (status, I2).
         unsafe { this.output().write(output) };
         // SAFETY: the output is in place.
-        unsafe { Self::finish(cell, false) }
+        unsafe { Self::finish(cell) }
     }
 
     /// Counts the message, and leaves the cell with its output.
@@ -605,13 +613,11 @@ impl<J: Job> Cell<J> {
     /// # Safety
     /// The caller is the runner, and the body is the output.
     #[inline]
-    unsafe fn finish(cell: NonNull<Header>, lingered: bool) -> Step {
+    unsafe fn finish(cell: NonNull<Header>) -> Step {
         let this = Self::of(cell);
         if this.scope.is_straying() {
-            if !lingered {
-                this.header.status.linger();
-            }
-            return Step::Pending;
+            // SAFETY: as the caller says.
+            return unsafe { Self::linger(cell) };
         }
         // SAFETY: the output is in place.
         let outcome = Outcome::of(unsafe { &*this.output() });
@@ -621,6 +627,77 @@ impl<J: Job> Cell<J> {
         // SAFETY: the output is in place, and this is the runner's last act.
         unsafe { leave(cell, true) };
         Step::Finished
+    }
+
+    /// Waits for the straying context, unless it is in an output that nobody waits for.
+    ///
+    /// # Safety
+    /// As [`Cell::finish`].
+    #[cold]
+    unsafe fn linger(cell: NonNull<Header>) -> Step {
+        if Self::of(cell).header.status.linger() {
+            return Step::Pending;
+        }
+        // SAFETY: the output is in place.
+        unsafe { Self::finish_lingering(cell) }
+    }
+
+    /// Looks again at a message whose context strayed: finishes it if the context is gone, and drops
+    /// the output if the completion is.
+    ///
+    /// # Safety
+    /// The caller is the runner; the body is the output or, hollow, the outcome.
+    #[cold]
+    unsafe fn finish_lingering(cell: NonNull<Header>) -> Step {
+        let this = Self::of(cell);
+        let status = &this.header.status;
+        if !status.is_hollow() {
+            if status.is_joined() {
+                if this.scope.is_straying() {
+                    return Step::Pending;
+                }
+                // SAFETY: the output is in place.
+                return unsafe { Self::finish(cell) };
+            }
+            // SAFETY: the output is in place.
+            let outcome = Outcome::of(unsafe { &*this.output() });
+            frame::enter(cell, || {
+                // SAFETY: the output is in place, and nobody else wants it.
+                unsafe { Self::drop_output(cell) };
+            });
+            // SAFETY: the body is empty.
+            unsafe { this.outcome().write(outcome) };
+            status.hollow();
+        }
+        if this.scope.is_straying() {
+            return Step::Pending;
+        }
+        // SAFETY: hollow: the outcome is in place.
+        this.scope.retire(unsafe { this.outcome().read() });
+        // SAFETY: an outcome needs no drop; this is the runner's last act.
+        unsafe { leave(cell, false) };
+        Step::Finished
+    }
+
+    /// Ends a message whose context strayed as aborted.
+    ///
+    /// # Safety
+    /// As [`Cell::finish_lingering`].
+    #[cold]
+    unsafe fn abort_lingering(cell: NonNull<Header>) -> Step {
+        let this = Self::of(cell);
+        if this.header.status.is_hollow() {
+            // SAFETY: as the caller says.
+            return unsafe { Self::finish_lingering(cell) };
+        }
+        frame::enter(cell, || {
+            // SAFETY: the output is in place, and the runner's until it is done (status, I2).
+            unsafe { Self::drop_output(cell) };
+        });
+        // SAFETY: the body is empty.
+        unsafe { this.output().write(Err(Failure::Aborted)) };
+        // SAFETY: the output is in place.
+        unsafe { Self::finish_lingering(cell) }
     }
 
     unsafe fn finish_cancelled(cell: NonNull<Header>) -> Step {

@@ -10,10 +10,10 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::cell::{self, Header, drop_quietly, free};
+use crate::cell::{self, CellRef, Header, drop_quietly, free};
 use crate::envelope::Envelope;
 use crate::error::Failure;
-use crate::status::{Cancel, Look};
+use crate::status::{Cancel, Detach, Look};
 use crate::wait;
 use crate::worker;
 
@@ -88,7 +88,7 @@ impl<T, E, M> Completion<T, E, M> {
         unsafe { (header.vtable().take_message)(cell, message.as_mut_ptr().cast()) };
         self.cell = None;
         unregister(header);
-        if !header.status.detach() && header.status.release_join() {
+        if header.status.detach() == Detach::Done && header.status.release_join() {
             // SAFETY: the runner has passed the cell, and left nothing in it.
             unsafe { free(cell) };
         }
@@ -197,6 +197,18 @@ fn unregister(header: &Header) {
     }
 }
 
+/// Makes the runner drop an output that waits for a context, which may be in that very output.
+#[cold]
+fn detach_lingering(cell: NonNull<Header>) {
+    // SAFETY: `JOIN` keeps the cell alive, and the runner, which does not finish, its home.
+    let held = unsafe { CellRef::new(cell) };
+    // SAFETY: as above.
+    unsafe { cell.as_ref() }.status.detach_held();
+    // SAFETY: `held` keeps both alive.
+    unsafe { cell::wake(cell) };
+    drop(held);
+}
+
 impl<T, E, M> Future for Completion<T, E, M> {
     type Output = Result<T, Failure<E>>;
 
@@ -223,8 +235,10 @@ fn detach(cell: NonNull<Header>) {
     // SAFETY: `JOIN` keeps the cell alive until it is cleared below.
     let header = unsafe { cell.as_ref() };
     unregister(header);
-    if header.status.detach() {
-        return;
+    match header.status.detach() {
+        Detach::Gone => return,
+        Detach::Lingering => return detach_lingering(cell),
+        Detach::Done => {}
     }
     // SAFETY: `DONE` gave the output to us.
     unsafe { (header.vtable().drop_output)(cell) };

@@ -99,8 +99,10 @@ impl Mooring {
 /// A message's identity, limits, helpers, and exclusive access to its stream's state.
 ///
 /// A handler owns its context. The message counts as handled only when the context is gone too: a
-/// context that is sent elsewhere keeps its stream waiting until it is dropped there, and one that
-/// is forgotten, or returned as the handler's own value, keeps it waiting for ever.
+/// context that is sent elsewhere keeps its stream waiting until it is dropped there. One that the
+/// handler returns in its own value cannot be had: the value waits for the context that is in it,
+/// until the completion is dropped or a shutdown aborts the message. One that is forgotten keeps the
+/// stream waiting for ever.
 ///
 /// ```compile_fail,E0382
 /// # fn f(context: executor_core::PolicyContext) {

@@ -10,7 +10,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use crate::sleep::Sleepers;
-use crate::status::{Cancel, Finish, Look, Start, Status};
+use crate::status::{Cancel, Detach, Finish, Look, Start, Status};
 use crate::strand_word::{LetGo, Push, StrandWord};
 use crate::sync::{AtomicUsize, Ordering, model_fence};
 
@@ -162,6 +162,7 @@ struct Task {
     /// Goes when the runner is through, as a stream may.
     home: UnsafeCell<bool>,
     frees: Plain,
+    wakes: Plain,
 }
 
 // SAFETY: loom tracks the accesses, which is the point of the model.
@@ -178,6 +179,7 @@ impl Task {
             freed: UnsafeCell::new(false),
             home: UnsafeCell::new(true),
             frees: Plain::new(0),
+            wakes: Plain::new(0),
         })
     }
 
@@ -277,12 +279,46 @@ impl Task {
     fn drop_completion(&self) {
         self.touch();
         self.unregister();
-        if !self.status.detach() {
-            assert_eq!(self.set_output(None), Some(7));
-            if self.status.release_join() {
-                self.free();
+        match self.status.detach() {
+            Detach::Gone => {}
+            Detach::Done => {
+                assert_eq!(self.set_output(None), Some(7));
+                if self.status.release_join() {
+                    self.free();
+                }
+            }
+            Detach::Lingering => {
+                let _ = self.status.add_waker();
+                // SAFETY: as `cell::acquire` does: the home lives until `detach_held`.
+                self.home
+                    .with(|home| assert!(unsafe { *home }, "held without a home"));
+                self.status.detach_held();
+                self.wakes.fetch_add(1, SeqCst);
+                self.drop_waker();
             }
         }
+    }
+
+    /// As `cell::finish` does with a context that is in the output.
+    fn run_straying(&self) {
+        let _ = self.status.start();
+        assert_eq!(self.set_output(Some(7)), None);
+        if !self.status.linger() {
+            self.finish_lingering();
+        }
+    }
+
+    /// As `cell::finish_lingering`, for a context that goes with the output.
+    fn finish_lingering(&self) {
+        assert!(!self.status.is_hollow());
+        if self.status.is_joined() {
+            return;
+        }
+        assert_eq!(self.set_output(None), Some(7));
+        self.status.hollow();
+        self.leave();
+        // SAFETY: the runner's own, and nobody's after it has finished.
+        self.home.with_mut(|home| unsafe { *home = false });
     }
 
     /// As `Completion::cancel`, and drop.
@@ -291,7 +327,7 @@ impl Task {
             Cancel::Won => {
                 self.touch();
                 self.unregister();
-                if !self.status.detach() && self.status.release_join() {
+                if self.status.detach() == Detach::Done && self.status.release_join() {
                     self.free();
                 }
             }
@@ -369,6 +405,27 @@ fn the_last_of_runner_completion_and_waker_frees() {
         waker.join().unwrap();
         task.assert_freed_once();
     });
+}
+
+#[test]
+fn an_output_that_waits_for_the_context_in_it_goes_with_the_completion() {
+    for polled in [false, true] {
+        loom::model(move || {
+            let task = Task::new();
+            let other = Arc::clone(&task);
+            let runner = thread::spawn(move || other.run_straying());
+            if polled {
+                assert!(!task.poll());
+            }
+            task.drop_completion();
+            runner.join().unwrap();
+            if task.wakes.load(SeqCst) != 0 {
+                assert_eq!(task.status.start(), Start::Lingering);
+                task.finish_lingering();
+            }
+            task.assert_freed_once();
+        });
+    }
 }
 
 // ---- who sleeps ------------------------------------------------------------------------------

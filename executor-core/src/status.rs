@@ -14,6 +14,7 @@
 //! | `CANCEL` | completion | cancellation was asked for |
 //! | `CLAIMED` | completion | the canceller was before the runner: the message is gone |
 //! | `HELD` | completion | it is waking the handler: the runner must not finish yet |
+//! | `HOLLOW` | runner | with `LINGER`: nobody wants the output, and it was dropped already |
 //! | the rest | wakers | how many cloned wakers exist (52 bits: cannot overflow) |
 //!
 //! # Invariants
@@ -39,6 +40,7 @@ const TAKING: u64 = 1 << 7;
 const CANCEL: u64 = 1 << 8;
 const CLAIMED: u64 = 1 << 9;
 const HELD: u64 = 1 << 10;
+const HOLLOW: u64 = 1 << 11;
 const REF: u64 = 1 << 12;
 const REFS: u64 = !(REF - 1);
 
@@ -85,6 +87,19 @@ pub(crate) enum Look {
     Registered,
     /// The runner is about to be done: look again soon.
     Taking,
+}
+
+/// What a completion that is dropped found.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Detach {
+    /// The rest is the runner's.
+    Gone,
+    /// The output is there: take or drop it.
+    Done,
+    /// The output waits for a context. The runner does not finish, and so the home lives, until
+    /// [`Status::detach_held`]; wake it after that.
+    Lingering,
 }
 
 /// What a cancel achieved.
@@ -161,9 +176,23 @@ impl Status {
         word & NOTIFIED != 0
     }
 
-    /// Notes that the output waits for a straying context.
-    pub(crate) fn linger(&self) {
-        self.0.fetch_or(LINGER, Ordering::AcqRel);
+    /// Notes that the output waits for a straying context; false: nobody waits for the output.
+    ///
+    /// Of this and [`Status::detach`] one sees the other, so that an output that nobody wants is
+    /// dropped, with the context if that is in it.
+    #[must_use]
+    pub(crate) fn linger(&self) -> bool {
+        self.0.fetch_or(LINGER, Ordering::AcqRel) & JOIN != 0
+    }
+
+    /// Notes that a lingering output was dropped.
+    pub(crate) fn hollow(&self) {
+        self.0.fetch_or(HOLLOW, Ordering::Relaxed);
+    }
+
+    /// Whether a lingering output was dropped; for the runner.
+    pub(crate) fn is_hollow(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & HOLLOW != 0
     }
 
     /// The output is in place: hands it over, or says what to do first.
@@ -300,24 +329,30 @@ impl Status {
         }
     }
 
-    /// Gives the completion up before the output is there; false: it is there, take or drop it.
-    #[must_use]
-    pub(crate) fn detach(&self) -> bool {
+    /// Gives the completion up, unless the output is there or lingers.
+    pub(crate) fn detach(&self) -> Detach {
         let mut word = self.0.load(Ordering::Acquire);
         loop {
-            if word & DONE != 0 {
-                return false;
-            }
-            match self.0.compare_exchange_weak(
-                word,
-                word & !JOIN,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
-                Ok(_) => return true,
+            let (next, answer) = if word & DONE != 0 {
+                return Detach::Done;
+            } else if word & LINGER != 0 {
+                (word | HELD, Detach::Lingering)
+            } else {
+                (word & !JOIN, Detach::Gone)
+            };
+            match self
+                .0
+                .compare_exchange_weak(word, next, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => return answer,
                 Err(seen) => word = seen,
             }
         }
+    }
+
+    /// Gives the completion of a lingering output up, and lets the runner finish.
+    pub(crate) fn detach_held(&self) {
+        self.0.fetch_and(!(JOIN | HELD), Ordering::AcqRel);
     }
 
     /// The completion leaves after the output was taken; true: it was the last, and frees.

@@ -2,8 +2,9 @@
 
 use std::convert::Infallible;
 
-use executor_core::{Envelope, Executor, WorkerCore};
+use executor_core::{Envelope, Executor, Failure, Shutdown, WorkerCore};
 
+use super::eventually::in_time;
 use super::{DEADLINE, Gate, Kind, is_pending, on_every_host};
 
 on_every_host![
@@ -13,6 +14,8 @@ on_every_host![
     a_running_handler_sees_its_cancellation,
     a_finished_message_cannot_be_cancelled,
     a_dropped_completion_changes_nothing_for_its_message,
+    a_context_returned_by_its_handler_goes_with_the_completion,
+    a_context_returned_by_its_handler_goes_with_an_abort,
 ];
 
 async fn an_execution_that_is_never_polled_never_happens<S: Kind>(core: WorkerCore) {
@@ -167,8 +170,8 @@ async fn a_finished_message_cannot_be_cancelled<S: Kind>(core: WorkerCore) {
         Ok::<_, Infallible>(5)
     });
     let completion = completion.expect("room");
-    assert!(executor.drain(DEADLINE).await.is_complete());
-    assert!(completion.is_done());
+    // A message counts just before its completion is told.
+    in_time("the completion is told", || completion.is_done()).await;
     let completion = completion.cancel().expect_err("it is over");
     assert_eq!(completion.await.expect("handled"), 5);
 }
@@ -195,4 +198,55 @@ async fn a_dropped_completion_changes_nothing_for_its_message<S: Kind>(core: Wor
     gate.open();
     assert!(executor.drain(DEADLINE).await.is_complete());
     assert_eq!(ran.count(), 3);
+}
+
+async fn a_context_returned_by_its_handler_goes_with_the_completion<S: Kind>(core: WorkerCore) {
+    let executor = S::narrow(&core, 64);
+    let gate = Gate::new();
+    let submit = || {
+        let gate = gate.clone();
+        let handler = move |_, context: executor_core::PolicyContext<S::State>| async move {
+            gate.one();
+            Ok::<_, Infallible>(context)
+        };
+        let submitted = executor.try_submit(S::Key::default(), Envelope::new(()), handler);
+        submitted.expect("room")
+    };
+    // Dropped while it waits, polled or not, before it starts, and at any moment.
+    let mut waiting = submit();
+    gate.pass().await;
+    assert!(is_pending(&mut waiting).await);
+    drop(waiting);
+    let waiting = submit();
+    gate.pass().await;
+    drop(waiting);
+    drop(submit());
+    gate.pass().await;
+    for round in 0..50 {
+        let waiting = submit();
+        for _ in 0..round {
+            std::hint::spin_loop();
+        }
+        drop(waiting);
+    }
+    gate.pass_times(50).await;
+    assert!(executor.drain(DEADLINE).await.is_complete());
+    assert_eq!(executor.totals().handled, 53);
+    assert!(S::is_whole(&executor));
+}
+
+async fn a_context_returned_by_its_handler_goes_with_an_abort<S: Kind>(core: WorkerCore) {
+    let executor = S::narrow(&core, 8);
+    let gate = Gate::new();
+    let in_handler = gate.clone();
+    let handler = move |_, context: executor_core::PolicyContext<S::State>| async move {
+        in_handler.one();
+        Ok::<_, Infallible>(context)
+    };
+    let submitted = executor.try_submit(S::Key::default(), Envelope::new(()), handler);
+    gate.pass().await;
+    let report = executor.shutdown(Shutdown::Abort, DEADLINE).await;
+    assert_eq!((report.aborted, report.still_running), (1, 0));
+    let outcome = submitted.expect("room").await;
+    assert!(matches!(outcome, Err(Failure::Aborted)), "{outcome:?}");
 }

@@ -20,7 +20,9 @@ pub(crate) use eventually::DEADLINE;
 /// An executor under test.
 pub(crate) trait Kind {
     /// The executor.
-    type Executor: Executor<Key = Self::Key> + Clone + Debug + 'static;
+    type Executor: Executor<Key = Self::Key, State = Self::State> + Clone + Debug + 'static;
+    /// What its contexts reach.
+    type State: Send + 'static;
     /// Its key.
     type Key: Default + Clone + Send + Sync + 'static;
 

@@ -9,6 +9,7 @@ pub(crate) struct Subject;
 
 impl Kind for Subject {
     type Executor = ParallelExecutor;
+    type State = ();
     type Key = ();
 
     fn wide(core: &WorkerCore, name: &str) -> ParallelExecutor {

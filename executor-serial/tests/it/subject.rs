@@ -10,6 +10,7 @@ pub(crate) struct Subject;
 
 impl Kind for Subject {
     type Executor = SerialExecutor<u64>;
+    type State = ();
     type Key = u64;
 
     fn wide(core: &WorkerCore, name: &str) -> SerialExecutor<u64> {
