@@ -20,7 +20,7 @@
 use std::cell::{Cell as StdCell, UnsafeCell};
 use std::future::Future;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -78,8 +78,8 @@ pub(crate) struct Head {
     room: Room,
     /// Handlers that returned `Ok`; written by the owner alone.
     handled: AtomicU64,
-    /// The owner's, for those who know only the head.
-    shared: Arc<SerialShared>,
+    /// The owner's, for those who know only the head. Dropped by the strand's drop.
+    shared: ManuallyDrop<Arc<SerialShared>>,
 }
 
 #[repr(C)]
@@ -98,7 +98,8 @@ pub struct Strand<O: StreamOwner> {
     head: Head,
     /// Initialised iff `ready` is set.
     state: UnsafeCell<MaybeUninit<O::State>>,
-    owner: O,
+    /// Dropped by the strand's drop, under a guard: the last to have the strand may be a worker.
+    owner: ManuallyDrop<O>,
 }
 
 // SAFETY: the plain fields and the state belong to one owner at a time (I1), who may be on any
@@ -168,10 +169,10 @@ impl<O: StreamOwner> Strand<O> {
                 ready: StdCell::new(false),
                 room: Room::new(),
                 handled: AtomicU64::new(0),
-                shared: Arc::clone(owner.shared()),
+                shared: ManuallyDrop::new(Arc::clone(owner.shared())),
             },
             state: UnsafeCell::new(MaybeUninit::uninit()),
-            owner,
+            owner: ManuallyDrop::new(owner),
         };
         if strand.owner.shared().is_closed() {
             strand.head.word.close();
@@ -749,6 +750,10 @@ impl<O: StreamOwner> Drop for Strand<O> {
         );
         self.settle_counts();
         self.forget_state();
+        // SAFETY: dropped once, here, and not used any more.
+        drop_quietly(unsafe { ManuallyDrop::take(&mut self.owner) });
+        // SAFETY: as above.
+        drop_quietly(unsafe { ManuallyDrop::take(&mut self.head.shared) });
     }
 }
 

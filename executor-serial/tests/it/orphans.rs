@@ -1,6 +1,9 @@
 //! Streams that outlive their executor's last handle.
 
 use std::convert::Infallible;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use executor_core::Completion;
 use executor_serial::{Envelope, Failure, RejectReason, SerialExecutor, Shutdown, WorkerCore};
@@ -110,4 +113,83 @@ fn an_executor_dropped_while_its_core_shuts_down_leaves_nothing_behind() {
             dropping.join().expect("no panic");
         });
     }
+}
+
+/// A key that panics when it is dropped, once it is armed.
+#[derive(Debug, Clone)]
+struct Bomb(Arc<AtomicBool>);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if self.0.load(Ordering::SeqCst) {
+            std::panic::resume_unwind(Box::new("dropped"));
+        }
+    }
+}
+
+impl PartialEq for Bomb {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Bomb {}
+
+impl Hash for Bomb {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+#[test]
+fn a_key_whose_drop_panics_hurts_no_worker() {
+    run(Host::Threads, |_| async move {
+        let core = WorkerCore::threads(1).build().expect("a thread");
+        for _ in 0..20 {
+            let armed = Arc::new(AtomicBool::new(false));
+            let executor: SerialExecutor<Bomb> =
+                SerialExecutor::builder(&core).build().expect("legal");
+            let (gate, started) = (Gate::new(), Gate::new());
+            let (passing, starting) = (gate.clone(), started.clone());
+            let handler = move |_, _| async move {
+                starting.one();
+                passing.pass().await;
+                Ok::<_, Infallible>(())
+            };
+            let parked = executor.try_submit(Bomb(Arc::clone(&armed)), Envelope::new(()), handler);
+            started.pass().await;
+            // From here on the stream has the only key, and the worker will be the last to have
+            // the stream.
+            drop(executor);
+            armed.store(true, Ordering::SeqCst);
+            gate.open();
+            parked.expect("room").await.expect("handled");
+            let next = core.spawn_fn(|| 5).expect("open");
+            assert_eq!(next.await.expect("the worker lives"), 5);
+        }
+    });
+}
+
+#[test]
+fn keys_whose_drop_panics_hurt_nobody_who_evicts_or_drops_the_executor() {
+    run(Host::Threads, |core| async move {
+        let armed = Arc::new(AtomicBool::new(false));
+        let executor: SerialExecutor<Bomb> = SerialExecutor::builder(&core).build().expect("legal");
+        let execute = |key: Bomb| {
+            let armed = Arc::clone(&armed);
+            let execution = executor.stream(&key);
+            drop(key);
+            async move {
+                let ended =
+                    execution.execute(Envelope::new(()), |_, _| async { Ok::<_, Infallible>(()) });
+                ended.await.expect("handled");
+                drop(execution);
+                armed.store(true, Ordering::SeqCst);
+            }
+        };
+        execute(Bomb(Arc::clone(&armed))).await;
+        executor.evict_idle();
+        armed.store(false, Ordering::SeqCst);
+        assert_eq!(executor.metrics().resident, 0);
+        execute(Bomb(Arc::clone(&armed))).await;
+        drop(executor);
+    });
 }
