@@ -557,6 +557,17 @@ impl CoreBuilder {
         let workers = check_range("workers", self.workers, 1, MAX_WORKERS)?;
         check_range("batch", self.options.batch, 1, MAX_BATCH)?;
         check_range("budget", self.options.budget, 1, u32::MAX as usize)?;
+        let core = self.unstarted(workers);
+        let shared = &core.handle.0;
+        match self.host {
+            Host::Threads { runtime } => host::start_threads(shared, runtime.as_ref())?,
+            Host::Tokio(handle) => host::start_tasks(shared, &handle),
+        }
+        Ok(core)
+    }
+
+    /// A core whose workers are yet to be started.
+    fn unstarted(&self, workers: usize) -> WorkerCore {
         let alarm = match &self.host {
             Host::Tokio(handle) => Alarm::on(handle.clone()),
             Host::Threads { .. } => Alarm::new(),
@@ -573,16 +584,17 @@ impl CoreBuilder {
             watched: AtomicUsize::new(0),
             executors: Mutex::default(),
             alarm,
-            options: self.options,
+            options: self.options.clone(),
         });
-        let core = WorkerCore {
-            handle: Arc::new(CoreHandle(Arc::clone(&shared))),
-        };
-        match self.host {
-            Host::Threads { runtime } => host::start_threads(&shared, runtime.as_ref())?,
-            Host::Tokio(handle) => host::start_tasks(&shared, &handle),
+        WorkerCore {
+            handle: Arc::new(CoreHandle(shared)),
         }
-        Ok(core)
+    }
+
+    /// A core whose workers a test runs by hand.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn unhosted(self) -> WorkerCore {
+        self.unstarted(self.workers)
     }
 }
 

@@ -80,13 +80,7 @@ fn run_thread(core: &CoreShared, index: usize) {
 /// Spawns one task for each worker.
 pub(crate) fn start_tasks(core: &Arc<CoreShared>, handle: &Handle) {
     for index in 0..core.workers.len() {
-        let mut worker = WorkerTask {
-            core: Arc::clone(core),
-            index,
-            searching: false,
-            asleep: false,
-            done: false,
-        };
+        let mut worker = WorkerTask::new(core, index);
         handle.spawn(poll_fn(move |context| worker.poll(context)));
     }
 }
@@ -101,6 +95,16 @@ struct WorkerTask {
 }
 
 impl WorkerTask {
+    fn new(core: &Arc<CoreShared>, index: usize) -> Self {
+        Self {
+            core: Arc::clone(core),
+            index,
+            searching: false,
+            asleep: false,
+            done: false,
+        }
+    }
+
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let core = &*self.core;
         let parker = &core.workers[self.index].parker;
@@ -145,8 +149,90 @@ impl WorkerTask {
 
 impl Drop for WorkerTask {
     fn drop(&mut self) {
-        if !self.done && self.core.note_exit() {
+        if self.done {
+            return;
+        }
+        if self.asleep {
+            // Out of the sleepers, or woken already: a searcher in both cases, so that a wake that
+            // was meant for this worker is passed on.
+            let _ = self.core.sleepers.get_up(self.index);
+            self.searching = true;
+        }
+        Runner::resumed(&self.core, self.index, self.searching).retire();
+        if self.core.note_exit() {
             self.core.abandon();
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::{Wake, Waker};
+
+    use super::*;
+    use crate::core::WorkerCore;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// A core whose two worker tasks are asleep, and how often each was woken.
+    fn sleepers() -> (WorkerCore, [(WorkerTask, Arc<Woken>); 2]) {
+        let core = WorkerCore::threads(2).unhosted();
+        let shared = &core.handle.0;
+        let workers = [0, 1].map(|index| {
+            let woken = Arc::new(Woken::default());
+            let mut worker = WorkerTask::new(shared, index);
+            let waker = Waker::from(Arc::clone(&woken));
+            assert!(worker.poll(&mut Context::from_waker(&waker)).is_pending());
+            (worker, woken)
+        });
+        assert_eq!(core.metrics().asleep, 2);
+        (core, workers)
+    }
+
+    #[test]
+    fn work_does_not_wait_for_a_worker_that_was_dropped_asleep() {
+        let (core, [(mut first, woken), (last, _)]) = sleepers();
+        // The one that lay down last is the first to be woken.
+        drop(last);
+        assert_eq!(core.metrics().asleep, 1);
+        let completion = core.spawn_fn(|| 5).expect("open");
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(first.poll(&mut context).is_pending());
+        assert_eq!(completion.wait().expect("handled"), 5);
+    }
+
+    #[test]
+    fn a_wake_of_a_worker_that_is_dropped_is_passed_on() {
+        let (core, [(mut first, woken), (last, of_last)]) = sleepers();
+        let completion = core.spawn_fn(|| 5).expect("open");
+        assert_eq!(of_last.0.load(Ordering::SeqCst), 1);
+        assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+        drop(last);
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(first.poll(&mut context).is_pending());
+        assert_eq!(completion.wait().expect("handled"), 5);
+    }
+
+    #[test]
+    fn a_drain_does_not_wait_for_a_worker_that_was_dropped_asleep() {
+        let (core, [(mut first, _), (last, _)]) = sleepers();
+        drop(last);
+        let mut drain = std::pin::pin!(core.drain(std::time::Duration::from_secs(20)));
+        let mut context = Context::from_waker(Waker::noop());
+        let Poll::Ready(report) = std::future::Future::poll(drain.as_mut(), &mut context) else {
+            panic!("the only worker left sleeps, and nothing is queued");
+        };
+        assert!(report.is_complete());
+        assert!(first.poll(&mut context).is_pending());
     }
 }
