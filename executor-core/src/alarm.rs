@@ -6,12 +6,14 @@
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+
+use crate::sync::plain::{Condvar, Mutex, MutexGuard};
 
 /// The pending deadlines of one core.
 pub(crate) struct Alarm {

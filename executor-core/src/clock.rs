@@ -56,8 +56,9 @@ mod source {
 
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64", not(miri))))]
 mod source {
-    use std::sync::OnceLock;
     use std::time::{Instant, SystemTime};
+
+    use crate::sync::plain::OnceLock;
 
     pub(super) fn unix_millis() -> u64 {
         SystemTime::now()

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
@@ -17,6 +17,7 @@ use crate::host;
 use crate::lane::{Link, Pushed};
 use crate::lifecycle::{Lifecycle, Report, Shutdown};
 use crate::sleep::Sleepers;
+use crate::sync::plain::Mutex;
 use crate::sync::{AtomicU8, AtomicUsize, Ordering, fence};
 use crate::task::{Call, Nowhere, OnCore, Promise, Spawned, promise};
 use crate::thread_id;

@@ -1,7 +1,8 @@
 //! A deadline in one word, so that envelopes and contexts stay small and quick to move.
 
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+use crate::sync::plain::OnceLock;
 
 /// Nanoseconds from the process's own origin; 0: no deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -25,6 +25,12 @@ pub use crate::serial_shared::SerialShared;
 pub use crate::strand::{Started, Strand, StreamOwner};
 pub use crate::task::{Ended, Limiter, Promise, promise};
 
+/// The atomics and locks of this build.
+pub mod sync {
+    pub use crate::sync::plain::{Mutex, MutexGuard};
+    pub use crate::sync::{AtomicU64, Ordering};
+}
+
 /// Makes the core shut `executor` down with itself.
 pub fn adopt(core: &WorkerCore, executor: Weak<dyn Lifecycle>) {
     core.shared().adopt(executor);

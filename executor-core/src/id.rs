@@ -18,7 +18,6 @@
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::OnceLock;
 // Not those of `sync`: a static outlives the model run that first touched it.
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -26,6 +25,7 @@ use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
 use crate::clock::coarse_unix_millis;
+use crate::sync::plain::OnceLock;
 
 const VERSION: u64 = 0x7 << 12;
 const VARIANT: u64 = 0b10 << 62;

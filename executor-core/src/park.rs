@@ -3,10 +3,11 @@
 //! The flag decides; the thread's own park token is only a hint, since handlers may park and
 //! unpark the thread too.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, Thread};
 
+use crate::sync::plain::Mutex;
 use crate::sync::{AtomicU8, Ordering};
 
 const ASLEEP: u8 = 0;

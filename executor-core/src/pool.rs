@@ -20,10 +20,13 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::UnsafeCell;
 use std::collections::BTreeMap;
 use std::ptr::{self, NonNull};
+use std::sync::PoisonError;
+// Not those of `sync`: a static outlives the model run that first touched it.
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crossbeam_queue::ArrayQueue;
+
+use crate::sync::plain::{Mutex, MutexGuard, OnceLock};
 
 /// Cells in a chunk, the unit in which memory comes from and returns to the allocator.
 pub const CHUNK_CELLS: usize = 4_096;

@@ -8,11 +8,12 @@
 //! and whoever leaves makes room before looking for waiters; both are `SeqCst`.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::completion::Completion;
 use crate::error::RejectReason;
 use crate::strand::{Strand, StreamOwner};
+use crate::sync::plain::{Mutex, MutexGuard};
 use crate::sync::{AtomicUsize, Ordering, model_fence};
 use crate::task::{Promise, promise};
 

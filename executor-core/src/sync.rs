@@ -1,15 +1,38 @@
-//! The one place that chooses between the real atomics and loom's.
+//! The one place that chooses between the real atomics and locks, loom's, and those that
+//! ThreadSanitizer sees.
 //!
-//! Everything else imports from here, so that no other file knows about `cfg(loom)`.
+//! Everything else imports from here, so that no other file knows about `cfg(loom)` and
+//! `cfg(executor_tsan)`.
+
+#[cfg(executor_tsan)]
+mod visible;
 
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use loom::sync::atomic::{AtomicU8, AtomicUsize, fence};
+#[cfg(loom)]
+pub use loom::sync::atomic::{AtomicU64, Ordering};
 #[cfg(loom)]
 pub(crate) use loom::sync::{Mutex, MutexGuard};
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
+pub(crate) use plain::{Mutex, MutexGuard};
 #[cfg(not(loom))]
-pub(crate) use std::sync::{Mutex, MutexGuard};
+pub(crate) use std::sync::atomic::{AtomicU8, AtomicUsize, fence};
+#[cfg(not(loom))]
+pub use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Locks that no model looks into: those of statics, which outlive a model's run, and those of which
+/// no protocol is modelled.
+pub(crate) mod plain {
+    #[cfg(not(executor_tsan))]
+    pub(crate) use std::sync::{Condvar, OnceLock};
+    #[cfg(not(executor_tsan))]
+    pub use std::sync::{Mutex, MutexGuard};
+
+    #[cfg(executor_tsan)]
+    pub(crate) use super::visible::{Condvar, OnceLock};
+    #[cfg(executor_tsan)]
+    pub use super::visible::{Mutex, MutexGuard};
+}
 
 /// Orders the store before it with the load after it, for loom alone.
 ///

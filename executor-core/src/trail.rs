@@ -13,11 +13,12 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::slice;
-use std::sync::LazyLock;
 // Not those of `sync`: a static outlives the model run that first touched it.
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use object_pool::Pool;
+
+use crate::sync::plain::OnceLock;
 
 /// How many buffers of trails the process retains for reuse, at most.
 pub const RETAINED_TRAILS: usize = 1_024;
@@ -30,7 +31,11 @@ const FIRST_DECISIONS: usize = 8;
 
 const _: () = assert!(size_of::<Trail>() == size_of::<usize>());
 
-static SHELF: LazyLock<Shelf> = LazyLock::new(Shelf::new);
+/// The shelf of the process.
+fn shelf() -> &'static Shelf {
+    static SHELF: OnceLock<Shelf> = OnceLock::new();
+    SHELF.get_or_init(Shelf::new)
+}
 
 /// One rule that was tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +95,7 @@ impl Trail {
             matched,
         };
         self.buffer
-            .get_or_insert_with(|| SHELF.rent())
+            .get_or_insert_with(|| shelf().rent())
             .decisions
             .push(decision);
     }
@@ -140,7 +145,7 @@ impl Drop for Trail {
 #[cold]
 #[inline(never)]
 fn give_back(buffer: Box<Buffer>) {
-    SHELF.give_back(buffer);
+    shelf().give_back(buffer);
 }
 
 impl<'a> IntoIterator for &'a Trail {
@@ -161,7 +166,7 @@ impl fmt::Debug for Trail {
 /// Returns how many buffers wait for reuse at this instant: at most [`RETAINED_TRAILS`].
 #[must_use]
 pub fn retained_trails() -> usize {
-    SHELF.buffers.len()
+    shelf().buffers.len()
 }
 
 /// A trail's decisions, boxed so that a trail moves as one pointer.

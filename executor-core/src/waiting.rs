@@ -5,11 +5,12 @@
 //! strike out, by whichever worker finishes the task.
 
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use crossbeam_utils::CachePadded;
 
 use crate::cell::Header;
+use crate::sync::plain::{Mutex, MutexGuard};
 use crate::sync::{AtomicUsize, Ordering};
 use crate::thread_id;
 

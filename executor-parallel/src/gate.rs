@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
+use executor_core::engine::sync::{Mutex, MutexGuard};
 use executor_core::engine::{
     Counts, Ended, Limiter, Parked, Promise, check_exit, inherited_generation, promise,
 };

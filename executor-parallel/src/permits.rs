@@ -15,9 +15,8 @@
 //! - I3. `ATTENTION` is set and cleared, on all shards, under the gate's lock alone. It stays set
 //!   while somebody waits, a drain counts, permits are owed, or the executor is closed.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use crossbeam_utils::CachePadded;
+use executor_core::engine::sync::{AtomicU64, Ordering};
 use executor_core::engine::thread_number;
 
 const ATTENTION: u64 = 1;

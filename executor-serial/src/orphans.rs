@@ -18,9 +18,10 @@ use std::future::Future;
 use std::hash::Hash;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{PoisonError, Weak};
 use std::time::Duration;
 
+use executor_core::engine::sync::{Mutex, MutexGuard};
 use executor_core::engine::{Lifecycle, Strand, check_exit};
 use executor_core::{Report, Shutdown};
 

@@ -8,11 +8,12 @@
 
 use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use executor_core::engine::sync::{Mutex, MutexGuard};
 use executor_core::engine::{
     Lifecycle, SerialShared, Strand, StreamOwner, drop_quietly, in_handler, promise, run_quietly,
     within,
