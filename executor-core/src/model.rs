@@ -2,6 +2,8 @@
 //!
 //! Run by `ci.sh loom`. A cell that is freed is marked, not returned, so that a later touch is seen.
 
+mod pool;
+
 use std::sync::atomic::AtomicUsize as Plain;
 use std::sync::atomic::Ordering::SeqCst;
 

@@ -31,7 +31,11 @@ use crate::sync::plain::{Mutex, MutexGuard, OnceLock};
 /// Cells in a chunk, the unit in which memory comes from and returns to the allocator.
 pub const CHUNK_CELLS: usize = 4_096;
 /// Cells in a magazine; a thread keeps at most two for each size class.
-pub const MAGAZINE_CELLS: usize = if cfg!(executor_tiny) { 2 } else { 64 };
+pub const MAGAZINE_CELLS: usize = if cfg!(any(executor_tiny, loom)) {
+    2
+} else {
+    64
+};
 /// Bytes that the depot of one size class retains after a burst.
 pub const RETAINED_BYTES: usize = if cfg!(executor_tiny) {
     1 << 12
@@ -118,7 +122,7 @@ struct Free {
 }
 
 /// A stack of at most [`MAGAZINE_CELLS`] free blocks.
-struct Magazine {
+pub(crate) struct Magazine {
     head: *mut Free,
     len: usize,
 }
@@ -127,7 +131,7 @@ struct Magazine {
 unsafe impl Send for Magazine {}
 
 impl Magazine {
-    const EMPTY: Self = Self {
+    pub(crate) const EMPTY: Self = Self {
         head: ptr::null_mut(),
         len: 0,
     };
@@ -143,12 +147,12 @@ impl Magazine {
     }
 
     #[inline]
-    fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.len == MAGAZINE_CELLS
     }
 
     #[inline]
-    fn pop(&mut self) -> Option<NonNull<u8>> {
+    pub(crate) fn pop(&mut self) -> Option<NonNull<u8>> {
         let block = NonNull::new(self.head)?;
         // SAFETY: I2: a block in a magazine starts with its link.
         self.head = unsafe { block.as_ref() }.next;
@@ -159,7 +163,7 @@ impl Magazine {
     /// # Safety
     /// The caller owns `block`, which is at least 64 bytes.
     #[inline]
-    unsafe fn push(&mut self, block: NonNull<u8>) {
+    pub(crate) unsafe fn push(&mut self, block: NonNull<u8>) {
         let block = block.cast::<Free>();
         // SAFETY: the caller owns the block, so its first word may become the link (I2).
         unsafe { block.write(Free { next: self.head }) };
@@ -333,7 +337,7 @@ impl Chunks {
 }
 
 /// A thread's magazines of one class: the one in use, and a full or empty spare.
-struct Pair {
+pub(crate) struct Pair {
     loaded: Magazine,
     spare: Magazine,
 }
@@ -341,7 +345,7 @@ struct Pair {
 thread_local! {
     /// Without a destructor of its own, so that reaching it takes no check; `KEEPER` has one.
     static CACHE: [UnsafeCell<Pair>; CLASSES] = const {
-        [const { UnsafeCell::new(Pair { loaded: Magazine::SHUT, spare: Magazine::EMPTY }) }; CLASSES]
+        [const { UnsafeCell::new(Pair::SHUT) }; CLASSES]
     };
     /// Made when a thread first opens a cache, and dropped when the thread ends.
     static KEEPER: Keeper = const { Keeper };
@@ -353,16 +357,8 @@ struct Keeper;
 impl Drop for Keeper {
     fn drop(&mut self) {
         for (class, pool) in POOLS.iter().enumerate() {
-            let (loaded, spare) = with_pair(class, |pair| {
-                (
-                    std::mem::replace(&mut pair.loaded, Magazine::SHUT),
-                    std::mem::replace(&mut pair.spare, Magazine::EMPTY),
-                )
-            });
-            if !loaded.is_shut() {
-                pool.store(class, loaded);
-                pool.store(class, spare);
-            }
+            let left = with_pair(class, |pair| std::mem::replace(pair, Pair::SHUT));
+            left.empty(|magazine| pool.store(class, magazine));
         }
     }
 }
@@ -375,13 +371,71 @@ fn with_pair<R>(class: usize, run: impl FnOnce(&mut Pair) -> R) -> R {
 }
 
 impl Pair {
+    const SHUT: Self = Self {
+        loaded: Magazine::SHUT,
+        spare: Magazine::EMPTY,
+    };
+
+    pub(crate) const EMPTY: Self = Self {
+        loaded: Magazine::EMPTY,
+        spare: Magazine::EMPTY,
+    };
+
+    /// Takes a block, by `more` if the loaded magazine has none.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, more: impl FnOnce(&mut Self) -> NonNull<u8>) -> NonNull<u8> {
+        match self.loaded.pop() {
+            Some(block) => block,
+            None => more(self),
+        }
+    }
+
+    /// Takes a block from the spare or else from a magazine that `refill` gives.
+    pub(crate) fn take_from_next(&mut self, refill: impl FnOnce() -> Magazine) -> NonNull<u8> {
+        std::mem::swap(&mut self.loaded, &mut self.spare);
+        if self.loaded.len == 0 {
+            self.loaded = refill();
+        }
+        self.loaded.pop().expect("a refilled magazine has blocks")
+    }
+
+    /// Keeps a block, by `more` if the loaded magazine is full.
+    ///
+    /// # Safety
+    /// The caller owns `block`, which is at least 64 bytes.
+    #[inline(always)]
+    pub(crate) unsafe fn give(&mut self, block: NonNull<u8>, more: impl FnOnce(&mut Self)) {
+        if self.loaded.is_full() {
+            more(self);
+        } else {
+            // SAFETY: as the caller says.
+            unsafe { self.loaded.push(block) };
+        }
+    }
+
+    /// Makes room in a full loaded magazine: by the spare, or by giving one to `store`.
+    pub(crate) fn make_room(&mut self, store: impl FnOnce(Magazine)) {
+        std::mem::swap(&mut self.loaded, &mut self.spare);
+        if self.loaded.len != 0 {
+            store(std::mem::replace(&mut self.loaded, Magazine::EMPTY));
+        }
+    }
+
+    /// Gives all blocks up.
+    pub(crate) fn empty(self, mut store: impl FnMut(Magazine)) {
+        if !self.loaded.is_shut() {
+            store(self.loaded);
+            store(self.spare);
+        }
+    }
+
     /// Makes the loaded magazine usable; false: the thread is ending, and there is no cache.
     fn open(&mut self) -> bool {
         if self.loaded.is_shut() {
             if KEEPER.try_with(|_| ()).is_err() {
                 return false;
             }
-            self.loaded = Magazine::EMPTY;
+            *self = Self::EMPTY;
         }
         true
     }
@@ -392,11 +446,7 @@ impl Pair {
         if !self.open() {
             return take_without_cache(class);
         }
-        std::mem::swap(&mut self.loaded, &mut self.spare);
-        if self.loaded.len == 0 {
-            self.loaded = POOLS[class].refill(class);
-        }
-        self.loaded.pop().expect("a refilled magazine has blocks")
+        self.take_from_next(|| POOLS[class].refill(class))
     }
 
     /// Takes a block back although the loaded magazine is full.
@@ -412,11 +462,7 @@ impl Pair {
             return POOLS[class].store(class, magazine);
         }
         if self.loaded.is_full() {
-            std::mem::swap(&mut self.loaded, &mut self.spare);
-            if self.loaded.len != 0 {
-                let full = std::mem::replace(&mut self.loaded, Magazine::EMPTY);
-                POOLS[class].store(class, full);
-            }
+            self.make_room(|full| POOLS[class].store(class, full));
         }
         // SAFETY: as the caller says, and every class has at least 64 bytes.
         unsafe { self.loaded.push(block) };
@@ -428,10 +474,7 @@ impl Pair {
 pub(crate) fn take(class: Class) -> NonNull<u8> {
     match class {
         Class::Pooled(class) if cfg!(not(any(executor_no_pool, loom))) => {
-            with_pair(class, |pair| match pair.loaded.pop() {
-                Some(block) => block,
-                None => pair.take_more(class),
-            })
+            with_pair(class, |pair| pair.take(|pair| pair.take_more(class)))
         }
         Class::Pooled(class) => allocate(block_layout(class)),
         Class::Oversized(layout) => {
@@ -450,13 +493,10 @@ pub(crate) unsafe fn give(class: Class, block: NonNull<u8>) {
     let layout = match class {
         Class::Pooled(class) if cfg!(not(any(executor_no_pool, loom))) => {
             return with_pair(class, |pair| {
-                if pair.loaded.is_full() {
-                    // SAFETY: as the caller says.
-                    unsafe { pair.give_more(class, block) };
-                } else {
-                    // SAFETY: the caller owns the block, and every class has at least 64 bytes.
-                    unsafe { pair.loaded.push(block) };
-                }
+                // SAFETY: as the caller says.
+                let more = |pair: &mut Pair| unsafe { pair.give_more(class, block) };
+                // SAFETY: the caller owns the block, and every class has at least 64 bytes.
+                unsafe { pair.give(block, more) };
             });
         }
         Class::Pooled(class) => block_layout(class),
