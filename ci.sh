@@ -68,11 +68,11 @@ step_doc() {
 }
 
 run_loom() { # preemptions
-    echo "    every interleaving of the core's words with at most $1 preemptions"
+    echo "    every interleaving of the words of the core and of the permits with at most $1 preemptions"
     # Optimised, or the models take hours; with debug assertions, or they check less; without LTO, which gains nothing here.
     CARGO_TARGET_DIR="$TARGET/loom" RUSTFLAGS="${RUSTFLAGS:-} --cfg loom" LOOM_MAX_PREEMPTIONS="$1" \
         CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true \
-        cargo test --release -p executor-core --lib "${LOCKED[@]}" model::
+        cargo test --release -p executor-core -p executor-parallel --lib "${LOCKED[@]}" model::
 }
 
 step_loom() { run_loom "${LOOM_MAX_PREEMPTIONS:-2}"; }

@@ -5,6 +5,8 @@ mod builder;
 mod execute;
 mod executor;
 mod gate;
+#[cfg(all(loom, test))]
+mod model;
 mod permits;
 
 pub use builder::{DEFAULT_QUEUE, MAX_CONCURRENCY, ParallelBuilder};

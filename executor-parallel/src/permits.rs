@@ -60,8 +60,13 @@ impl Permits {
         let shards = std::thread::available_parallelism()
             .map_or(1, usize::from)
             .next_power_of_two();
+        Self::with_shards(permits, shards.clamp(1, 64))
+    }
+
+    /// Permits in so many shards, a power of two.
+    pub(crate) fn with_shards(permits: usize, shards: usize) -> Self {
         let this = Self {
-            shards: (0..shards.clamp(1, 64))
+            shards: (0..shards)
                 .map(|_| CachePadded::new(AtomicU64::new(0)))
                 .collect(),
         };
@@ -84,7 +89,11 @@ impl Permits {
     /// Takes a permit, from the own shard or another.
     #[inline]
     pub(crate) fn try_take(&self) -> Attempt {
-        let home = self.home();
+        self.try_take_at(self.home())
+    }
+
+    #[inline]
+    pub(crate) fn try_take_at(&self, home: usize) -> Attempt {
         if take_from(&self.shards[home]) {
             Attempt::Taken
         } else {
@@ -107,23 +116,28 @@ impl Permits {
     #[inline]
     #[must_use]
     pub(crate) fn give(&self) -> bool {
-        self.give_with(PERMIT).is_none()
+        self.give_with(self.home(), PERMIT).is_none()
     }
 
     /// The same, and counts a message as handled.
     #[inline]
     pub(crate) fn give_handled(&self) -> Given {
-        match self.give_with(PERMIT + HANDLED) {
+        self.give_handled_at(self.home())
+    }
+
+    #[inline]
+    pub(crate) fn give_handled_at(&self, home: usize) -> Given {
+        match self.give_with(home, PERMIT + HANDLED) {
             None => Given::AskGate,
             Some(word) if word & FULL == 0 => Given::Back,
-            Some(_) => self.empty_count(),
+            Some(_) => self.empty_count(home),
         }
     }
 
-    /// Adds `what` to the own shard, and tells the word that this made; none: attention is asked for.
+    /// Adds `what` to a shard, and tells the word that this made; none: attention is asked for.
     #[inline]
-    fn give_with(&self, what: u64) -> Option<u64> {
-        let shard = &self.shards[self.home()];
+    fn give_with(&self, home: usize, what: u64) -> Option<u64> {
+        let shard = &self.shards[home];
         let mut word = shard.load(Ordering::Relaxed);
         while word & ATTENTION == 0 {
             // ORDERING: Release passes on what the handler did.
@@ -140,10 +154,10 @@ impl Permits {
         None
     }
 
-    /// Takes the upper half of the own shard's count out.
+    /// Takes the upper half of a shard's count out.
     #[cold]
-    fn empty_count(&self) -> Given {
-        let word = self.shards[self.home()].fetch_and(!FULL, Ordering::AcqRel);
+    fn empty_count(&self, home: usize) -> Given {
+        let word = self.shards[home].fetch_and(!FULL, Ordering::AcqRel);
         if word & FULL == 0 {
             // Another thread of this shard was quicker.
             Given::Back
@@ -186,7 +200,11 @@ impl Permits {
 
     /// Adds permits.
     pub(crate) fn add(&self, permits: usize) {
-        self.shards[self.home()].fetch_add(permits as u64 * PERMIT, Ordering::AcqRel);
+        self.add_at(self.home(), permits);
+    }
+
+    pub(crate) fn add_at(&self, home: usize, permits: usize) {
+        self.shards[home].fetch_add(permits as u64 * PERMIT, Ordering::AcqRel);
     }
 
     /// How many are free; exact when nothing moves.
@@ -213,7 +231,7 @@ fn take_from(shard: &AtomicU64) -> bool {
     false
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
