@@ -9,11 +9,15 @@ use std::backtrace::Backtrace;
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::hint::black_box;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
-use executor_benches::{block_on, both, echo, echo_decided, echo_later, sum_below, yield_once};
+use executor_benches::{
+    block_on, both, echo, echo_decided, echo_later, poll_once, sum_below, yield_once,
+};
 use executor_core::{Completion, Envelope, WorkerCore, pool_metrics};
 use executor_parallel::ParallelExecutor;
 use executor_serial::{SerialExecutor, Stream};
@@ -99,6 +103,8 @@ struct Rig {
     serial: SerialExecutor<u64>,
     stream: Stream<u64>,
     queued: Stream<u64>,
+    tight: Stream<u64>,
+    open: Arc<AtomicBool>,
     completions: Vec<Completion<u64, Infallible, u64>>,
     tasks: Vec<Completion<u64>>,
 }
@@ -113,7 +119,11 @@ impl Rig {
             .expect("the options are legal");
         let queued = SerialExecutor::<u64>::builder(&core).inline(false);
         let queued = queued.build().expect("the options are legal");
+        let tight = SerialExecutor::<u64>::builder(&core).queue_per_stream(1);
+        let tight = tight.build().expect("the options are legal");
         Self {
+            tight: tight.stream(&0),
+            open: Arc::default(),
             parallel: parallel.build().expect("the options are legal"),
             narrow: narrow.build().expect("the options are legal"),
             stream: serial.stream(&0),
@@ -234,6 +244,36 @@ fn serial_streams(rig: &mut Rig) {
     take_all!(rig.completions);
 }
 
+fn serial_waiting_for_room(rig: &mut Rig) {
+    let stream = &rig.tight;
+    for message in 0..MESSAGES / 10 {
+        rig.open.store(false, Ordering::SeqCst);
+        let open = Arc::clone(&rig.open);
+        let held = stream.submit(Envelope::new(message), move |message, _| async move {
+            while !open.load(Ordering::SeqCst) {
+                yield_once().await;
+            }
+            Ok::<_, Infallible>(message.payload)
+        });
+        while stream.depth() != 0 {
+            thread::yield_now();
+        }
+        let queued = stream.try_submit(Envelope::new(message), echo);
+        let mut waiting = pin!(stream.submit_wait(Envelope::new(message), echo));
+        assert!(poll_once(waiting.as_mut()).is_pending(), "it did not wait");
+        rig.open.store(true, Ordering::SeqCst);
+        let admitted = block_on(waiting);
+        for submission in [queued, admitted] {
+            let completion = submission.expect("there is room");
+            assert_eq!(completion.wait().expect("it is handled"), message);
+        }
+        assert_eq!(
+            held.expect("there is room").wait().expect("it is handled"),
+            message
+        );
+    }
+}
+
 fn spawn_fn(rig: &mut Rig) {
     each!(|message| rig
         .core
@@ -328,6 +368,7 @@ const PATHS: &[(&str, Path, u64)] = &[
     ("serial submit and await", serial_submit, 0),
     ("serial submit 1,000 and await", serial_submit_all, 0),
     ("serial submit to 10 streams and await", serial_streams, 0),
+    ("serial submit, waits for room", serial_waiting_for_room, 0),
     ("spawn_fn and await", spawn_fn, 0),
     ("spawn and await", spawn, 0),
     ("spawn, yields once", spawn_yielding, 0),

@@ -4,18 +4,29 @@
 //! Waiters are served in order; a place that becomes free is handed to the first of them, so that
 //! nobody can overtake.
 //!
+//! Waiters lie in blocks of the pool, and lines are reused: to wait allocates nothing once warm.
+//!
 //! No waiter is forgotten: it announces itself (`waiting`) before it looks for room a last time,
 //! and whoever leaves makes room before looking for waiters; both are `SeqCst`.
 
+use std::alloc::Layout;
 use std::collections::{HashMap, VecDeque};
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 use std::sync::{Arc, PoisonError};
 
 use crate::completion::Completion;
 use crate::error::RejectReason;
+use crate::pool::{self, Class};
 use crate::strand::{Strand, StreamOwner};
 use crate::sync::plain::{Mutex, MutexGuard};
 use crate::sync::{AtomicUsize, Ordering, model_fence};
 use crate::task::{Promise, promise};
+
+/// How many lines are kept for the next who wait, at most.
+const SPARE_LINES: usize = 64;
+/// For how many waiters a line has room that is kept, at most.
+const SPARE_WAITERS: usize = 64;
 
 /// How many messages of one stream are queued.
 pub(crate) struct Room(AtomicUsize);
@@ -34,13 +45,14 @@ impl Room {
 trait Waiter: Send {
     fn room(&self) -> &Room;
     fn is_awaited(&self) -> bool;
-    /// Hands over the place that was taken for it.
-    fn grant(self: Box<Self>);
+    /// Hands over the place that was taken for it; at most once.
+    fn grant(&mut self);
 }
 
 struct StrandWaiter<O: StreamOwner> {
     strand: Arc<Strand<O>>,
-    promise: Promise<Slot<O>>,
+    /// None once it was fulfilled.
+    promise: Option<Promise<Slot<O>>>,
 }
 
 impl<O: StreamOwner> Waiter for StrandWaiter<O> {
@@ -49,12 +61,104 @@ impl<O: StreamOwner> Waiter for StrandWaiter<O> {
     }
 
     fn is_awaited(&self) -> bool {
-        self.promise.is_awaited()
+        self.promise.as_ref().is_some_and(Promise::is_awaited)
     }
 
-    fn grant(self: Box<Self>) {
-        let Self { strand, promise } = *self;
-        promise.fulfil(Slot::new(strand));
+    fn grant(&mut self) {
+        if let Some(promise) = self.promise.take() {
+            promise.fulfil(Slot::new(Arc::clone(&self.strand)));
+        }
+    }
+}
+
+/// A waiter in a block of the pool, of which it is the only owner.
+struct Queued {
+    waiter: NonNull<dyn Waiter>,
+    class: Class,
+}
+
+// SAFETY: the waiter is owned, and is `Send`.
+unsafe impl Send for Queued {}
+
+impl Queued {
+    fn new<W: Waiter + 'static>(waiter: W) -> Self {
+        let class = const { Class::of(Layout::new::<W>()) };
+        let block = pool::take(class).cast::<W>();
+        // SAFETY: the block is ours, and large and aligned enough by its class.
+        unsafe { block.write(waiter) };
+        Self {
+            waiter: block,
+            class,
+        }
+    }
+}
+
+impl Deref for Queued {
+    type Target = dyn Waiter;
+
+    fn deref(&self) -> &Self::Target {
+        // SAFETY: it lives until `self` is dropped.
+        unsafe { self.waiter.as_ref() }
+    }
+}
+
+impl DerefMut for Queued {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        // SAFETY: it lives until `self` is dropped, which owns it.
+        unsafe { self.waiter.as_mut() }
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        // SAFETY: dropped once, here.
+        unsafe { self.waiter.drop_in_place() };
+        // SAFETY: the block came from this class, and is empty.
+        unsafe { pool::give(self.class, self.waiter.cast()) };
+    }
+}
+
+/// Who waits for a place in one room, first come first.
+type Line = VecDeque<Queued>;
+
+/// Who waits, by room, and lines that were used before: a line that comes and goes allocates nothing.
+#[derive(Default)]
+struct Lines {
+    by_room: HashMap<usize, Line>,
+    spare: Vec<Line>,
+}
+
+impl Lines {
+    fn of(&mut self, room: &Room) -> &mut Line {
+        self.by_room
+            .entry(key(room))
+            .or_insert_with(|| self.spare.pop().unwrap_or_default())
+    }
+
+    /// Forgets the room's line when it is empty.
+    fn tidy_one(&mut self, room: usize) {
+        if self.by_room.get(&room).is_some_and(VecDeque::is_empty)
+            && let Some(line) = self.by_room.remove(&room)
+        {
+            keep(&mut self.spare, line);
+        }
+    }
+
+    /// Forgets all empty lines.
+    fn tidy(&mut self) {
+        self.by_room.retain(|_, line| {
+            let is_empty = line.is_empty();
+            if is_empty {
+                keep(&mut self.spare, std::mem::take(line));
+            }
+            !is_empty
+        });
+    }
+}
+
+fn keep(spare: &mut Vec<Line>, line: Line) {
+    if spare.len() < SPARE_LINES && line.capacity() <= SPARE_WAITERS {
+        spare.push(line);
     }
 }
 
@@ -65,7 +169,7 @@ pub(crate) struct Bounds {
     total: Option<(usize, AtomicUsize)>,
     /// How many wait, for any stream.
     waiting: AtomicUsize,
-    waiters: Mutex<HashMap<usize, VecDeque<Box<dyn Waiter>>>>,
+    lines: Mutex<Lines>,
 }
 
 impl Bounds {
@@ -74,14 +178,15 @@ impl Bounds {
             per_stream,
             total: total.map(|limit| (limit, AtomicUsize::new(0))),
             waiting: AtomicUsize::new(0),
-            waiters: Mutex::default(),
+            lines: Mutex::default(),
         }
     }
 
     /// Takes a place, unless the queue is full or somebody waits for a place in it.
     #[inline]
     pub(crate) fn try_enter(&self, room: &Room) -> Result<(), RejectReason> {
-        if self.waiting.load(Ordering::SeqCst) != 0 && self.lock().contains_key(&key(room)) {
+        if self.waiting.load(Ordering::SeqCst) != 0 && self.lock().by_room.contains_key(&key(room))
+        {
             return Err(RejectReason::Full {
                 limit: self.per_stream,
             });
@@ -133,71 +238,59 @@ impl Bounds {
         loop {
             // A waiter's strand may be its last reference: it is dropped after the lock.
             let mut gone = Vec::new();
-            let mut waiters = self.lock();
-            let granted = self
-                .next_granted(&mut waiters, &mut gone, key(room))
-                .or_else(|| {
-                    let keys: Vec<_> = if self.total.is_some() {
-                        waiters.keys().copied().collect()
-                    } else {
-                        Vec::new()
-                    };
-                    keys.into_iter()
-                        .find_map(|key| self.next_granted(&mut waiters, &mut gone, key))
-                });
-            drop(waiters);
+            let mut lines = self.lock();
+            let mut granted = (lines.by_room.get_mut(&key(room)))
+                .and_then(|line| self.next_granted(line, &mut gone));
+            if granted.is_none() && self.total.is_some() {
+                granted = (lines.by_room.values_mut())
+                    .find_map(|line| self.next_granted(line, &mut gone));
+                lines.tidy();
+            } else {
+                lines.tidy_one(key(room));
+            }
+            drop(lines);
             drop(gone);
             match granted {
-                Some(waiter) => waiter.grant(),
+                Some(mut waiter) => waiter.grant(),
                 None => return,
             }
         }
     }
 
-    /// The first live waiter of a room, with a place taken for it.
-    fn next_granted(
-        &self,
-        waiters: &mut HashMap<usize, VecDeque<Box<dyn Waiter>>>,
-        gone: &mut Vec<Box<dyn Waiter>>,
-        key: usize,
-    ) -> Option<Box<dyn Waiter>> {
-        let queue = waiters.get_mut(&key)?;
-        while queue.front().is_some_and(|waiter| !waiter.is_awaited()) {
-            gone.extend(queue.pop_front());
+    /// The first live waiter of a line, with a place taken for it.
+    fn next_granted(&self, line: &mut Line, gone: &mut Vec<Queued>) -> Option<Queued> {
+        while line.front().is_some_and(|waiter| !waiter.is_awaited()) {
+            gone.extend(line.pop_front());
             self.waiting.fetch_sub(1, Ordering::SeqCst);
         }
-        let granted = match queue.front() {
-            Some(first) if self.take(first.room()).is_ok() => {
-                self.waiting.fetch_sub(1, Ordering::SeqCst);
-                queue.pop_front()
-            }
-            _ => None,
-        };
-        if queue.is_empty() {
-            waiters.remove(&key);
-        }
-        granted
+        let first = line.front()?;
+        self.take(first.room()).ok()?;
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        line.pop_front()
     }
 
     /// Waits in line for a place in the strand's queue.
     pub(crate) fn wait<O: StreamOwner>(&self, strand: &Arc<Strand<O>>) -> Completion<Slot<O>> {
         let (promise, completion) = promise();
-        let waiter = Box::new(StrandWaiter {
+        let waiter = Queued::new(StrandWaiter {
             strand: Arc::clone(strand),
-            promise,
+            promise: Some(promise),
         });
-        let mut waiters = self.lock();
-        let queue = waiters.entry(key(strand.room())).or_default();
-        // Those who gave up at the end of the line leave with the next who comes.
-        let (awaited, gone) = queue
-            .drain(..)
-            .partition::<VecDeque<_>, _>(|waiter| waiter.is_awaited());
-        *queue = awaited;
+        let mut gone = Vec::new();
+        let mut lines = self.lock();
+        let line = lines.of(strand.room());
+        // Those who gave up in the middle of the line leave with the next who comes.
+        for _ in 0..line.len() {
+            match line.pop_front() {
+                Some(waiter) if waiter.is_awaited() => line.push_back(waiter),
+                given_up => gone.extend(given_up),
+            }
+        }
         self.waiting.fetch_sub(gone.len(), Ordering::SeqCst);
-        queue.push_back(waiter);
+        line.push_back(waiter);
         // ORDERING: SeqCst, before the last look for room in `serve` (see the module).
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        drop(waiters);
+        drop(lines);
         drop(gone);
         model_fence();
         self.serve(strand.room());
@@ -206,15 +299,15 @@ impl Bounds {
 
     /// Turns everybody away; their completions end as aborted.
     pub(crate) fn close(&self) {
-        let mut waiters = self.lock();
-        let turned_away = std::mem::take(&mut *waiters);
+        let mut lines = self.lock();
+        let turned_away = std::mem::take(&mut *lines);
         self.waiting.store(0, Ordering::SeqCst);
-        drop(waiters);
+        drop(lines);
         drop(turned_away);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<usize, VecDeque<Box<dyn Waiter>>>> {
-        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
