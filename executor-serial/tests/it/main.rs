@@ -8,4 +8,5 @@ mod order;
 mod orphans;
 mod reentrancy;
 mod state;
+mod streams;
 mod subject;
