@@ -592,6 +592,48 @@ mod tests {
     }
 
     #[test]
+    fn ten_threads_of_a_hundred_lose_and_double_nothing() {
+        const THREADS: usize = 10;
+        const BLOCKS: usize = 100;
+        let class = Class::of(Layout::new::<[u64; 16]>());
+        let taken = std::sync::Barrier::new(THREADS);
+        let all = std::sync::Mutex::new(std::collections::HashSet::new());
+        std::thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (taken, all) = (&taken, &all);
+                scope.spawn(move || {
+                    for round in 0..20 {
+                        let stamp = round * THREADS + thread;
+                        let blocks: Vec<_> = (0..BLOCKS).map(|_| take(class)).collect();
+                        for block in &blocks {
+                            // SAFETY: the block is ours, and larger than a `usize`.
+                            unsafe { block.cast::<usize>().write(stamp) };
+                        }
+                        let mut distinct = all.lock().expect("whole");
+                        blocks.iter().for_each(|block| {
+                            assert!(distinct.insert(block.as_ptr().addr()), "taken twice");
+                        });
+                        drop(distinct);
+                        // All live at once, and only then given back.
+                        if taken.wait().is_leader() {
+                            let mut distinct = all.lock().expect("whole");
+                            assert_eq!(distinct.len(), THREADS * BLOCKS);
+                            distinct.clear();
+                        }
+                        taken.wait();
+                        for block in blocks {
+                            // SAFETY: as above.
+                            assert_eq!(unsafe { block.cast::<usize>().read() }, stamp);
+                            // SAFETY: taken above, each once.
+                            unsafe { give(class, block) };
+                        }
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
     fn what_fits_no_class_is_oversized() {
         assert!(matches!(
             Class::of(Layout::new::<[u8; 1_025]>()),

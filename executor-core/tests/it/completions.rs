@@ -205,6 +205,52 @@ fn settle_waiting(core: &WorkerCore) {
 }
 
 #[test]
+fn a_stale_completion_does_nothing_to_the_messages_that_came_after() {
+    let core = WorkerCore::threads(2).build().expect("threads");
+    let spawn = |number: u64| core.spawn_fn(move || number).expect("open");
+    // Over, and not taken; over, and taken; cancelled too late.
+    let mut stale: Vec<_> = (0..300).map(spawn).collect();
+    settle(&core);
+    let woken = Arc::new(Woken::default());
+    assert!(stale.iter().all(Completion::is_done));
+    assert!(stale[..100].iter_mut().all(|taken| poll(taken, &woken)));
+    // These have the cells of the first hundred, and would have those of the others too.
+    let (gate, passing) = tokio::sync::watch::channel(false);
+    let fresh: Vec<_> = (0..300_u64)
+        .map(|number| {
+            let mut passing = passing.clone();
+            core.spawn(async move {
+                passing.wait_for(|open| *open).await.expect("open");
+                number
+            })
+        })
+        .collect();
+    eventually("all wait", || core.metrics().waiting == 300);
+    for (number, old) in (0..).zip(stale) {
+        assert!(old.is_done());
+        let old = old.cancel().expect_err("it is over");
+        match number {
+            0..100 => drop(old),
+            100..200 => assert_eq!(old.wait().expect("handled"), number),
+            _ => drop(old),
+        }
+    }
+    settle_tasks(&core);
+    assert_eq!(core.metrics().waiting, 300, "nobody was cancelled or woken");
+    gate.send(true).expect("they wait");
+    for (number, completion) in (0..).zip(fresh) {
+        assert_eq!(completion.expect("open").wait().expect("handled"), number);
+    }
+}
+
+/// Waits until what was queued before has run.
+fn settle_tasks(core: &WorkerCore) {
+    for _ in 0..8 {
+        core.spawn_fn(|| ()).expect("open").wait().expect("over");
+    }
+}
+
+#[test]
 fn a_value_whose_drop_panics_hurts_nobody_else() {
     struct Bomb(#[expect(dead_code, reason = "held for its drop")] Counted);
     impl Drop for Bomb {

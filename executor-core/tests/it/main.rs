@@ -2,6 +2,8 @@
 
 mod completions;
 mod eventually;
+mod hosts;
 mod ledger;
 mod sizes;
+mod sleeping;
 mod workers;

@@ -197,7 +197,11 @@ fn a_closed_core_gives_futures_and_closures_back() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn cores_made_and_dropped_leave_no_thread_behind() {
+fn cores_made_and_dropped_leave_no_thread_and_no_descriptor_behind() {
+    fn descriptors() -> usize {
+        std::fs::read_dir("/proc/self/fd").expect("procfs").count()
+    }
+    let before = descriptors();
     for round in 0..1_000 {
         let core = WorkerCore::threads(2)
             .name("passing")
@@ -212,4 +216,7 @@ fn cores_made_and_dropped_leave_no_thread_behind() {
         eventually("threads pile up", || threads_named("passing") <= 20);
     }
     eventually("threads are left", || threads_named("passing") == 0);
+    // Tests beside this one open and close some of their own.
+    let most = before + 64;
+    eventually("descriptors are left", || descriptors() <= most);
 }
