@@ -6,6 +6,7 @@ mod ending;
 #[path = "../it/eventually.rs"]
 pub(crate) mod eventually;
 mod outcomes;
+mod policy;
 mod shutting;
 
 use std::fmt::Debug;
@@ -30,6 +31,8 @@ pub(crate) trait Kind {
     fn wide(core: &WorkerCore, name: &str) -> Self::Executor;
     /// An executor that runs one message of a key at a time and queues `queue` more.
     fn narrow(core: &WorkerCore, queue: usize) -> Self::Executor;
+    /// An executor that lends a service to its handlers.
+    fn lending<T: Send + Sync + 'static>(core: &WorkerCore, service: T) -> Self::Executor;
     /// What building says when each option is 0, with the option's name.
     fn zeros(core: &WorkerCore) -> Vec<(&'static str, Option<BuildError>)>;
     /// Whether nothing is held back: all permits free, no stream busy.

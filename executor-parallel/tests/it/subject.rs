@@ -28,6 +28,13 @@ impl Kind for Subject {
             .expect("legal options")
     }
 
+    fn lending<T: Send + Sync + 'static>(core: &WorkerCore, service: T) -> ParallelExecutor {
+        ParallelExecutor::builder(core)
+            .service(service)
+            .build()
+            .expect("legal options")
+    }
+
     fn zeros(core: &WorkerCore) -> Vec<(&'static str, Option<BuildError>)> {
         let builder = || ParallelExecutor::builder(core);
         vec![

@@ -27,6 +27,13 @@ impl Kind for Subject {
             .expect("legal options")
     }
 
+    fn lending<T: Send + Sync + 'static>(core: &WorkerCore, service: T) -> SerialExecutor<u64> {
+        SerialExecutor::builder(core)
+            .service(service)
+            .build()
+            .expect("legal options")
+    }
+
     fn zeros(core: &WorkerCore) -> Vec<(&'static str, Option<BuildError>)> {
         let builder = || SerialExecutor::<u64>::builder(core);
         vec![
