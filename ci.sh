@@ -119,8 +119,8 @@ step_miri() {
 }
 
 step_allocations() {
-    echo "    no message allocates in steady state"
-    cargo test --release -p executor-benches --test allocations "${LOCKED[@]}"
+    echo "    no message allocates in steady state, and no memory is kept that should not be"
+    cargo test --release -p executor-benches --test allocations --test memory "${LOCKED[@]}"
 }
 
 step_bench_smoke() {
