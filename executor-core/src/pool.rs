@@ -40,7 +40,8 @@ pub const MAGAZINE_CELLS: usize = if cfg!(any(executor_tiny, loom)) {
 pub const RETAINED_BYTES: usize = if cfg!(executor_tiny) {
     1 << 12
 } else {
-    16 << 20
+    // A hundred thousand messages of usual size, so that bursts of that size stay in the pools.
+    32 << 20
 };
 /// The block sizes, in bytes; what does not fit the largest gets an allocation of its own.
 pub const BLOCK_SIZES: [usize; CLASSES] = [64, 128, 256, 512, 1_024];

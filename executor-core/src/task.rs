@@ -158,11 +158,17 @@ impl OnCore {
         unsafe { &*self.core }
     }
 
+    #[inline]
     fn strike(&self) {
         if self.note.get() != UNNOTED {
-            self.core().waiting.strike(self.note.replace(UNNOTED));
-            self.core().check_exit();
+            self.strike_note();
         }
+    }
+
+    #[cold]
+    fn strike_note(&self) {
+        self.core().waiting.strike(self.note.replace(UNNOTED));
+        self.core().check_exit();
     }
 
     /// # Safety
