@@ -349,7 +349,7 @@ impl<J: Job> Cell<J> {
     };
 
     /// A new cell that holds `job`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn with_job(
         job: J,
         scope: impl MakeScope<J::Scope>,

@@ -184,6 +184,13 @@ impl<T, E, M> Completion<T, E, M> {
             !worker::is_worker_thread(),
             "a worker must not block on a completion: await it instead"
         );
+        if let Some(cell) = self.cell {
+            // SAFETY: `JOIN` keeps the cell alive.
+            let status = unsafe { &cell.as_ref().status };
+            if wait::spin_until(|| status.is_done()) {
+                return Some(self.take(cell));
+            }
+        }
         wait::block_on(deadline, |context| self.poll_cell(context))
     }
 }

@@ -435,7 +435,7 @@ impl<O: StreamOwner> Strand<O> {
 
     /// Admits a message at the end of the queue, if there is room; `awaited` says that the handler
     /// that runs here, if any, waits for it.
-    #[inline]
+    #[inline(always)]
     pub fn enqueue<M, H, F, T, E>(
         self: &Arc<Self>,
         envelope: Envelope<M>,
@@ -573,7 +573,9 @@ impl<O: StreamOwner> Strand<O> {
     }
 
     /// Pushes a message that has room.
-    #[inline]
+    ///
+    /// Always inlined: the envelope is made where it is to lie, in the cell.
+    #[inline(always)]
     pub(crate) fn push<M, H, F, T, E>(
         self: &Arc<Self>,
         envelope: Envelope<M>,

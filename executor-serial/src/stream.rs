@@ -95,7 +95,7 @@ where
     ///
     /// # Errors
     /// The envelope comes back with the reason.
-    #[inline]
+    #[inline(always)]
     pub fn submit<M, H, F, T, E>(&self, envelope: Envelope<M>, handler: H) -> Submission<T, E, M>
     where
         M: Send + 'static,
@@ -118,7 +118,7 @@ where
     ///
     /// # Errors
     /// The envelope comes back with the reason.
-    #[inline]
+    #[inline(always)]
     pub fn try_submit<M, H, F, T, E>(
         &self,
         envelope: Envelope<M>,
