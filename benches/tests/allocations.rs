@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use executor_benches::{
     block_on, both, echo, echo_decided, echo_later, poll_once, sum_below, yield_once,
@@ -255,7 +256,9 @@ fn serial_waiting_for_room(rig: &mut Rig) {
             }
             Ok::<_, Infallible>(message.payload)
         });
+        let late = Instant::now() + Duration::from_secs(20);
         while stream.depth() != 0 {
+            assert!(Instant::now() < late, "it does not start");
             thread::yield_now();
         }
         let queued = stream.try_submit(Envelope::new(message), echo);
