@@ -96,6 +96,15 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// Waits until `holds` does.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let late = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < late, "waited too long: {what}");
+        thread::yield_now();
+    }
+}
+
 /// What the paths run on.
 struct Rig {
     core: WorkerCore,
@@ -113,6 +122,8 @@ struct Rig {
 impl Rig {
     fn new() -> Self {
         let core = WorkerCore::threads(2).build().expect("the threads start");
+        // A thread that starts allocates.
+        eventually("the workers started", || core.metrics().asleep == 2);
         let parallel = ParallelExecutor::builder(&core).max_concurrency(64);
         let narrow = ParallelExecutor::builder(&core).max_concurrency(1);
         let serial = SerialExecutor::<u64>::builder(&core)
@@ -256,11 +267,7 @@ fn serial_waiting_for_room(rig: &mut Rig) {
             }
             Ok::<_, Infallible>(message.payload)
         });
-        let late = Instant::now() + Duration::from_secs(20);
-        while stream.depth() != 0 {
-            assert!(Instant::now() < late, "it does not start");
-            thread::yield_now();
-        }
+        eventually("the first one starts", || stream.depth() == 0);
         let queued = stream.try_submit(Envelope::new(message), echo);
         let mut waiting = pin!(stream.submit_wait(Envelope::new(message), echo));
         assert!(poll_once(waiting.as_mut()).is_pending(), "it did not wait");
