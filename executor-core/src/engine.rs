@@ -15,14 +15,14 @@ use crate::message::Message;
 use crate::task::{NewUnderLimit, OnCore, UnderLimit};
 use crate::wait;
 use crate::worker;
-use crate::{Completion, RejectReason, Rejected};
+use crate::{Completion, RejectReason};
 
 pub use crate::error::check_range;
 pub use crate::lifecycle::Lifecycle;
 pub use crate::metrics::Counts;
 pub use crate::room::Slot;
 pub use crate::serial_shared::SerialShared;
-pub use crate::strand::{Started, Strand, StreamOwner};
+pub use crate::strand::{Draft, Started, Strand, StreamOwner};
 pub use crate::task::{Ended, Limiter, Promise, promise};
 
 /// The atomics and locks of this build.
@@ -173,13 +173,12 @@ impl<O: StreamOwner> Slot<O> {
     /// Uses the place for a message.
     ///
     /// # Errors
-    /// The envelope comes back when the stream was closed meanwhile.
+    /// The stream was closed meanwhile; the draft is as it was.
     pub fn submit<M, H, F, T, E>(
         self,
-        envelope: Envelope<M>,
-        handler: H,
+        message: &mut Draft<M, H>,
         awaited: bool,
-    ) -> Result<Completion<T, E, M>, Rejected<Envelope<M>>>
+    ) -> Result<Completion<T, E, M>, RejectReason>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
@@ -187,7 +186,7 @@ impl<O: StreamOwner> Slot<O> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.into_strand().push(envelope, handler, awaited)
+        self.into_strand().push(message, awaited)
     }
 }
 
@@ -202,10 +201,5 @@ impl<O: StreamOwner> Strand<O> {
             shared.turn_waiters_away();
         }
         waiting
-    }
-
-    /// Why a message is refused that was turned away while it waited.
-    pub fn turned_away<M>(&self, envelope: Envelope<M>) -> Rejected<Envelope<M>> {
-        self.refuse(RejectReason::Closed, envelope)
     }
 }

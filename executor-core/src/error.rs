@@ -30,6 +30,14 @@ pub enum RejectReason {
     WouldDeadlock(CallChain),
 }
 
+impl RejectReason {
+    /// Whether there was no room, so that waiting may help.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::TotalFull { .. })
+    }
+}
+
 /// The streams that a handler runs under, outermost first, ending with the one called again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallChain(pub(crate) Vec<String>);

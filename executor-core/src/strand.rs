@@ -111,28 +111,28 @@ unsafe impl<O: StreamOwner> Sync for Strand<O> {}
 /// The cell of a message with a handler `H` on a stream with a state `S`.
 type MessageCell<M, H, S> = Cell<Message<M, H, S, StrandScope>>;
 
+/// A message on its way in: taken when it is admitted, left when it is refused.
+pub type Draft<M, H> = Option<(Envelope<M>, H)>;
+
 /// What the first poll of an `execute` led to.
-pub enum Started<M, H, T, E> {
+pub enum Started<T, E, M> {
     /// The handler ran on the caller and returned.
     Ready(Result<T, E>),
     /// It ended on the caller without a value.
     Failed(Failure<E>),
     /// It is admitted.
     Admitted(Completion<T, E, M>),
-    /// The queue is full: wait for room, or refuse.
-    Full(RejectReason, Envelope<M>, H),
-    /// Refused for good.
-    Rejected(Rejected<Envelope<M>>),
+    /// It is not; the draft is as it was.
+    Refused(RejectReason),
 }
 
-impl<M, H, T, E> std::fmt::Debug for Started<M, H, T, E> {
+impl<T, E, M> std::fmt::Debug for Started<T, E, M> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Ready(_) => "Ready",
             Self::Failed(_) => "Failed",
             Self::Admitted(_) => "Admitted",
-            Self::Full(..) => "Full",
-            Self::Rejected(_) => "Rejected",
+            Self::Refused(_) => "Refused",
         })
     }
 }
@@ -291,10 +291,7 @@ impl<O: StreamOwner> Strand<O> {
     /// # Panics
     /// When `message` was taken before.
     #[inline(always)]
-    pub fn start<M, H, F, T, E>(
-        self: &Arc<Self>,
-        message: &mut Option<(Envelope<M>, H)>,
-    ) -> Started<M, H, T, E>
+    pub fn start<M, H, F, T, E>(self: &Arc<Self>, message: &mut Draft<M, H>) -> Started<T, E, M>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
@@ -306,25 +303,26 @@ impl<O: StreamOwner> Strand<O> {
         let (may_nest, generation) = if frame::is_outermost() {
             (true, shared.generation())
         } else if let Some(chain) = self.reentered() {
-            let (envelope, _) = message.take().expect("a message is started once");
-            return Started::Rejected(self.refuse(RejectReason::WouldDeadlock(chain), envelope));
+            return Started::Refused(RejectReason::WouldDeadlock(chain));
         } else {
             (frame::depth() < INLINE_DEPTH, self.generation())
         };
         if may_nest && shared.runs_inline() && self.head.word.try_own() {
             return self.run_inline(message, generation);
         }
-        let (envelope, handler) = message.take().expect("a message is started once");
-        self.enqueue(envelope, handler, true)
+        match self.enqueue(message, true) {
+            Ok(completion) => Started::Admitted(completion),
+            Err(reason) => Started::Refused(reason),
+        }
     }
 
     /// Starts a message on this thread, which owns the stream.
     #[inline(always)]
     fn run_inline<M, H, F, T, E>(
         self: &Arc<Self>,
-        message: &mut Option<(Envelope<M>, H)>,
+        message: &mut Draft<M, H>,
         generation: u32,
-    ) -> Started<M, H, T, E>
+    ) -> Started<T, E, M>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
@@ -369,7 +367,7 @@ impl<O: StreamOwner> Strand<O> {
         cell: NonNull<Header>,
         ran: Ran,
         mut polled: Polled<Message<M, H, O::State, StrandScope>>,
-    ) -> Started<M, H, T, E>
+    ) -> Started<T, E, M>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
@@ -435,13 +433,15 @@ impl<O: StreamOwner> Strand<O> {
 
     /// Admits a message at the end of the queue, if there is room; `awaited` says that the handler
     /// that runs here, if any, waits for it.
+    ///
+    /// # Errors
+    /// There is no room, or the stream is closed; the draft is as it was.
     #[inline(always)]
     pub fn enqueue<M, H, F, T, E>(
         self: &Arc<Self>,
-        envelope: Envelope<M>,
-        handler: H,
+        message: &mut Draft<M, H>,
         awaited: bool,
-    ) -> Started<M, H, T, E>
+    ) -> Result<Completion<T, E, M>, RejectReason>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
@@ -449,15 +449,19 @@ impl<O: StreamOwner> Strand<O> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        match self.owner.shared().room().try_enter(&self.head.room) {
-            Ok(()) => match self.push(envelope, handler, awaited) {
-                Ok(completion) => Started::Admitted(completion),
-                Err(rejected) => Started::Rejected(rejected),
-            },
-            Err(_) if self.head.word.is_closed() => {
-                Started::Rejected(self.refuse(RejectReason::Closed, envelope))
-            }
-            Err(reason) => Started::Full(reason, envelope, handler),
+        match self.head.shared.room().try_enter(&self.head.room) {
+            Ok(()) => self.push(message, awaited),
+            Err(reason) => Err(self.why_not(reason)),
+        }
+    }
+
+    /// Why there was no place: a closed stream says so, full or not.
+    #[cold]
+    fn why_not(&self, reason: RejectReason) -> RejectReason {
+        if self.head.word.is_closed() {
+            RejectReason::Closed
+        } else {
+            reason
         }
     }
 
@@ -482,12 +486,7 @@ impl<O: StreamOwner> Strand<O> {
         let mut refused = None;
         for envelope in rest.by_ref() {
             if let Err(reason) = shared.room().try_enter(&self.head.room) {
-                let reason = if self.head.word.is_closed() {
-                    RejectReason::Closed
-                } else {
-                    reason
-                };
-                refused = Some((reason, envelope));
+                refused = Some((self.why_not(reason), envelope));
                 break;
             }
             let place = Slot::new(Arc::clone(self));
@@ -575,13 +574,15 @@ impl<O: StreamOwner> Strand<O> {
     /// Pushes a message that has room.
     ///
     /// Always inlined: the envelope is made where it is to lie, in the cell.
+    ///
+    /// # Panics
+    /// When `message` was taken before.
     #[inline(always)]
     pub(crate) fn push<M, H, F, T, E>(
         self: &Arc<Self>,
-        envelope: Envelope<M>,
-        handler: H,
+        message: &mut Draft<M, H>,
         awaited: bool,
-    ) -> Result<Completion<T, E, M>, Rejected<Envelope<M>>>
+    ) -> Result<Completion<T, E, M>, RejectReason>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
@@ -589,12 +590,13 @@ impl<O: StreamOwner> Strand<O> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let caller = if awaited && !frame::is_outermost() {
-            frame::caller()
+        let (caller, generation) = if frame::is_outermost() {
+            (None, self.head.shared.generation())
         } else {
-            None
+            (awaited.then(frame::caller).flatten(), self.generation())
         };
-        let scope = self.scope(self.generation(), caller);
+        let scope = self.scope(generation, caller);
+        let (envelope, handler) = message.take().expect("a message is admitted once");
         let job = Message::<M, H, O::State, StrandScope>::new(envelope, handler);
         let cell = Cell::with_job(job, scope, true);
         match self
@@ -608,7 +610,8 @@ impl<O: StreamOwner> Strand<O> {
                 self.leave_room();
                 // SAFETY: it was not pushed, so nobody else has it.
                 let job = unsafe { Cell::<Message<M, H, O::State, StrandScope>>::into_job(cell) };
-                return Err(self.refuse(RejectReason::Closed, job.envelope));
+                *message = Some((job.envelope, job.handler));
+                return Err(RejectReason::Closed);
             }
         }
         // SAFETY: the job's types are these, and it was made joined.
@@ -654,8 +657,11 @@ impl<O: StreamOwner> Strand<O> {
         let budget = turn.core.options.budget;
         let mut began = 0;
         let mut ran = 0;
+        // SAFETY: I1: the list is the owner's.
+        let mut queued = unsafe { List::from_raw(head.taken.replace(ptr::null_mut())) };
+        let mut current = NonNull::new(head.current.replace(ptr::null_mut()));
         loop {
-            let Some(cell) = this.next_cell() else {
+            let Some(cell) = current.take().or_else(|| this.next_cell(&mut queued)) else {
                 if head.word.let_go() == LetGo::Kept {
                     continue;
                 }
@@ -664,6 +670,7 @@ impl<O: StreamOwner> Strand<O> {
             head.word.begin_poll();
             if this.run_cell(cell) == Step::Pending {
                 head.current.set(cell.as_ptr());
+                head.taken.set(queued.into_raw());
                 // The count stays with the stream, parked or in a lane (I2).
                 let raw = Arc::into_raw(this);
                 // SAFETY: that count keeps it alive until the park, and after a failed park.
@@ -672,7 +679,6 @@ impl<O: StreamOwner> Strand<O> {
                 }
                 return;
             }
-            head.current.set(ptr::null_mut());
             ran += 1;
             let mut over = ran >= budget;
             if ran % CLOCK_INTERVAL == 0 {
@@ -683,6 +689,7 @@ impl<O: StreamOwner> Strand<O> {
                 over |= now.saturating_sub(began) > SLICE_NANOS;
             }
             if over {
+                head.taken.set(queued.into_raw());
                 let _ = Arc::into_raw(this);
                 turn.core.push_admitted(link);
                 return;
@@ -690,22 +697,16 @@ impl<O: StreamOwner> Strand<O> {
         }
     }
 
-    /// The started message, or the next queued one.
+    /// The next queued cell; `queued` is what the owner has taken of them.
     #[inline]
-    fn next_cell(&self) -> Option<NonNull<Header>> {
-        if let Some(current) = NonNull::new(self.head.current.get()) {
-            return Some(current);
-        }
-        if self.head.taken.get().is_null() {
+    fn next_cell(&self, queued: &mut List) -> Option<NonNull<Header>> {
+        if queued.is_empty() {
             let newest = self.head.word.take();
             // SAFETY: the owner took the whole list (I1).
-            let list = unsafe { List::reversed(ptr::with_exposed_provenance_mut(newest)) };
-            self.head.taken.set(list.into_raw());
+            *queued = unsafe { List::reversed(ptr::with_exposed_provenance_mut(newest)) };
         }
-        // SAFETY: I1: the list is the owner's.
-        let mut list = unsafe { List::from_raw(self.head.taken.get()) };
-        let cell = list.pop()?.cast::<Header>();
-        self.head.taken.set(list.into_raw());
+        let cell = queued.pop()?.cast::<Header>();
+        queued.prefetch();
         // SAFETY: queued cells are alive.
         if !unsafe { cell.as_ref() }.vtable().control {
             self.leave_room();

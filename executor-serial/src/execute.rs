@@ -8,8 +8,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use executor_core::engine::{Slot, Started, Strand, StreamOwner};
-use executor_core::{Completion, Envelope, ExecuteError, Failure, PolicyContext};
+use executor_core::engine::{Draft, Slot, Started, Strand, StreamOwner};
+use executor_core::{
+    Completion, Envelope, ExecuteError, Failure, PolicyContext, RejectReason, Rejected,
+};
 
 use crate::registry::{Keyed, KeyedStrand, Registry};
 
@@ -60,7 +62,7 @@ where
 pub(crate) struct Execute<L: Locate, M, H, T, E> {
     place: L,
     /// The message, until it is admitted or handed back.
-    message: Option<(Envelope<M>, H)>,
+    message: Draft<M, H>,
     wait: Option<Wait<L::Owner, M, T, E>>,
 }
 
@@ -153,13 +155,23 @@ impl<L: Locate, M, H, T, E> Execute<L, M, H, T, E> {
     }
 }
 
+/// Hands a message back that was refused for good.
+pub(crate) fn refuse<O: StreamOwner, M, H>(
+    strand: &Strand<O>,
+    reason: RejectReason,
+    message: Draft<M, H>,
+) -> Rejected<Envelope<M>> {
+    let (envelope, _) = message.expect("what is refused was not taken");
+    strand.refuse(reason, envelope)
+}
+
 /// What follows a start that did not simply return.
 #[cold]
 fn poll_started<O, M, H, F, T, E>(
     strand: &Arc<Strand<O>>,
-    message: &mut Option<(Envelope<M>, H)>,
+    message: &mut Draft<M, H>,
     wait: &mut Option<Wait<O, M, T, E>>,
-    started: Started<M, H, T, E>,
+    started: Started<T, E, M>,
     context: &mut Context<'_>,
 ) -> Poll<Result<T, ExecuteError<M, E>>>
 where
@@ -175,11 +187,12 @@ where
             return Poll::Ready(outcome.map_err(ExecuteError::Handler));
         }
         Started::Failed(failure) => return Poll::Ready(Err(failure.into())),
-        Started::Rejected(rejected) => return Poll::Ready(Err(rejected.into())),
         Started::Admitted(completion) => *wait = Some(Wait::Admitted(completion)),
-        Started::Full(_, envelope, handler) => {
-            *message = Some((envelope, handler));
+        Started::Refused(reason) if reason.is_full() => {
             *wait = Some(Wait::InLine(strand.wait_for_room()));
+        }
+        Started::Refused(reason) => {
+            return Poll::Ready(Err(refuse(strand, reason, message.take()).into()));
         }
     }
     poll_wait(strand, message, wait, context)
@@ -188,7 +201,7 @@ where
 /// A poll of an execution that was started before.
 fn poll_wait<O, M, H, F, T, E>(
     strand: &Arc<Strand<O>>,
-    message: &mut Option<(Envelope<M>, H)>,
+    message: &mut Draft<M, H>,
     wait: &mut Option<Wait<O, M, T, E>>,
     context: &mut Context<'_>,
 ) -> Poll<Result<T, ExecuteError<M, E>>>
@@ -203,14 +216,13 @@ where
     if let Some(Wait::InLine(line)) = wait {
         let place: Result<Slot<O>, Failure> = ready!(Pin::new(line).poll(context));
         *wait = None;
-        let (envelope, handler) = message.take().expect("it waits with its message");
-        let admitted = match place {
-            Ok(slot) => slot.submit(envelope, handler, true),
-            Err(_) => Err(strand.turned_away(envelope)),
-        };
-        match admitted {
+        // Without a place, those who waited were turned away.
+        let placed = place.map_or(Err(RejectReason::Closed), |slot| slot.submit(message, true));
+        match placed {
             Ok(completion) => *wait = Some(Wait::Admitted(completion)),
-            Err(rejected) => return Poll::Ready(Err(rejected.into())),
+            Err(reason) => {
+                return Poll::Ready(Err(refuse(strand, reason, message.take()).into()));
+            }
         }
     }
     let Some(Wait::Admitted(completion)) = wait else {

@@ -5,10 +5,12 @@ use std::future::Future;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use executor_core::engine::{Slot, Started, block_on, must_not_block};
-use executor_core::{Batch, Envelope, ExecuteError, PolicyContext, Submission};
+use executor_core::engine::{Draft, Slot, block_on, must_not_block};
+use executor_core::{
+    Batch, Envelope, ExecuteError, PolicyContext, RejectReason, Rejected, Submission,
+};
 
-use crate::execute::Execute;
+use crate::execute::{Execute, refuse};
 use crate::registry::{Keyed, KeyedStrand};
 
 /// A handle to one stream: the same operations as the executor's, without the look-up of the key.
@@ -104,13 +106,13 @@ where
         T: Send + 'static,
         E: Send + 'static,
     {
-        match self.strand.enqueue(envelope, handler, false) {
-            Started::Full(_, envelope, handler) if !must_not_block() => {
-                let line = self.strand.wait_for_room();
-                let place = block_on(line);
-                self.use_place(place.ok(), envelope, handler)
+        let mut message = Some((envelope, handler));
+        match self.strand.enqueue(&mut message, false) {
+            Ok(completion) => Ok(completion),
+            Err(reason) if reason.is_full() && !must_not_block() => {
+                self.use_place(block_on(self.strand.wait_for_room()).ok(), message)
             }
-            other => self.settled(other),
+            Err(reason) => Err(self.refuse(reason, message)),
         }
     }
 
@@ -131,7 +133,11 @@ where
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.settled(self.strand.enqueue(envelope, handler, false))
+        let mut message = Some((envelope, handler));
+        match self.strand.enqueue(&mut message, false) {
+            Ok(completion) => Ok(completion),
+            Err(reason) => Err(self.refuse(reason, message)),
+        }
     }
 
     /// Waits for room, in line, and then admits a message to run on the workers.
@@ -153,12 +159,14 @@ where
         T: Send + 'static,
         E: Send + 'static,
     {
-        match self.strand.enqueue(envelope, handler, false) {
-            Started::Full(_, envelope, handler) => {
+        let mut message = Some((envelope, handler));
+        match self.strand.enqueue(&mut message, false) {
+            Ok(completion) => Ok(completion),
+            Err(reason) if reason.is_full() => {
                 let place = self.strand.wait_for_room().await;
-                self.use_place(place.ok(), envelope, handler)
+                self.use_place(place.ok(), message)
             }
-            other => self.settled(other),
+            Err(reason) => Err(self.refuse(reason, message)),
         }
     }
 
@@ -181,23 +189,17 @@ where
         self.strand.enqueue_batch(envelopes, handler)
     }
 
-    /// The answer of a submission that does not wait.
-    fn settled<M, H, T, E>(&self, started: Started<M, H, T, E>) -> Submission<T, E, M> {
-        match started {
-            Started::Admitted(completion) => Ok(completion),
-            Started::Rejected(rejected) => Err(rejected),
-            Started::Full(reason, envelope, _) => Err(self.strand.refuse(reason, envelope)),
-            Started::Ready(_) | Started::Failed(_) => {
-                unreachable!("a submission never runs on its caller")
-            }
-        }
+    /// Hands a refused message back.
+    #[cold]
+    fn refuse<M, H>(&self, reason: RejectReason, message: Draft<M, H>) -> Rejected<Envelope<M>> {
+        refuse(&self.strand, reason, message)
     }
 
+    #[cold]
     fn use_place<M, H, F, T, E>(
         &self,
         place: Option<Slot<Keyed<K, S>>>,
-        envelope: Envelope<M>,
-        handler: H,
+        mut message: Draft<M, H>,
     ) -> Submission<T, E, M>
     where
         M: Send + 'static,
@@ -206,10 +208,11 @@ where
         T: Send + 'static,
         E: Send + 'static,
     {
-        match place {
-            Some(slot) => slot.submit(envelope, handler, false),
-            None => Err(self.strand.turned_away(envelope)),
-        }
+        // Without a place, those who waited were turned away.
+        let placed = place.map_or(Err(RejectReason::Closed), |slot| {
+            slot.submit(&mut message, false)
+        });
+        placed.map_err(|reason| self.refuse(reason, message))
     }
 }
 
