@@ -1,5 +1,8 @@
 //! What the benches share.
 
+pub mod allocator;
+pub mod paths;
+
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
