@@ -2,9 +2,7 @@
 
 use std::fmt;
 
-use actix::{
-    Actor, Addr, Arbiter, Context, Handler, Message, MessageResult, System, SystemRunner,
-};
+use actix::{Actor, Addr, Arbiter, Context, Handler, Message, MessageResult, System, SystemRunner};
 
 /// The actor behind the addresses.
 #[derive(Debug, Default)]

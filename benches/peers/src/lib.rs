@@ -8,8 +8,10 @@ pub mod channels;
 pub mod identity;
 pub mod kameo_mailbox;
 pub mod keyed;
+pub mod latency;
 pub mod limits;
 pub mod mailbox;
+pub mod memory;
 pub mod ractor_mailbox;
 pub mod spawning;
 pub mod team;
@@ -85,4 +87,20 @@ pub fn on_worker<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> T {
     runtime.block_on(async { tokio::spawn(work).await.expect("the task does not panic") })
+}
+
+/// Runs `round` so many times in one task, so that coming to the task costs nothing; the sum.
+pub async fn repeat<F: Future<Output = u64>>(times: u64, mut round: impl FnMut() -> F) -> u64 {
+    let mut sum = 0;
+    for _ in 0..times {
+        sum += round().await;
+    }
+    sum
+}
+
+/// How often a round of so many messages has to be repeated to be long enough to measure.
+#[must_use]
+pub const fn repetitions(messages: u64) -> u64 {
+    let times = 10_000 / messages;
+    if times == 0 { 1 } else { times }
 }

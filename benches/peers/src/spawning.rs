@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_executor::Executor;
 use futures_lite::future;
@@ -13,21 +13,29 @@ use tokio::sync::oneshot;
 
 use crate::{Round, WORKERS};
 
-/// Spawns on the runtime whose context this runs in, and awaits all; the measured submission goes to `submitted`.
+/// Spawns on the runtime whose context this runs in, and awaits all; the sum of the results.
 ///
 /// # Panics
 /// When a task does.
-pub async fn tokio_all(tasks: u64, submitted: &mut Duration) -> u64 {
+pub async fn tokio_all(tasks: u64) -> u64 {
+    tokio_submitted(tasks).await.sum
+}
+
+/// As [`tokio_all`], with the time that spawning took.
+///
+/// # Panics
+/// When a task does.
+pub async fn tokio_submitted(tasks: u64) -> Round {
     let start = Instant::now();
     let spawned: Vec<_> = (0..tasks)
         .map(|task| tokio::spawn(async move { black_box(task) }))
         .collect();
-    *submitted = start.elapsed();
+    let took = start.elapsed();
     let mut sum = 0;
     for task in spawned {
         sum += task.await.expect("the task does not panic");
     }
-    sum
+    Round { took, sum }
 }
 
 /// A chain of tasks, each of which spawns the next; the length.

@@ -31,7 +31,9 @@ pub fn together(threads: usize, work: impl Fn(usize) -> u64 + Sync) -> Round {
         let start = ended.iter().map(|&(start, _, _)| start).min();
         let end = ended.iter().map(|&(_, end, _)| end).max();
         Round {
-            took: end.zip(start).map_or_else(Default::default, |(end, start)| end - start),
+            took: end
+                .zip(start)
+                .map_or_else(Default::default, |(end, start)| end - start),
             sum: ended.iter().map(|&(_, _, sum)| sum).sum(),
         }
     })

@@ -39,12 +39,16 @@ impl Mailbox for TokioMailbox {
     }
 
     fn tell(&self, message: u64) {
-        self.0.send(Message::Tell(message)).expect("the actor lives");
+        self.0
+            .send(Message::Tell(message))
+            .expect("the actor lives");
     }
 
     async fn total(&self) -> u64 {
         let (answer, answered) = oneshot::channel();
-        self.0.send(Message::Total(answer)).expect("the actor lives");
+        self.0
+            .send(Message::Total(answer))
+            .expect("the actor lives");
         answered.await.expect("the actor answers")
     }
 }

@@ -1,0 +1,57 @@
+//! Where the caller of our side is: on a worker, as the peers' callers are, or on a plain thread.
+
+use std::convert::Infallible;
+
+use executor_benches::{block_on, echo};
+use executor_core::{Completion, Envelope, WorkerCore};
+use executor_serial::Stream;
+
+/// Completions in a vector that keeps its room, which belongs to the caller and not to a message.
+pub(crate) type Kept<M> = Vec<Completion<u64, Infallible, M>>;
+
+/// Who calls.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Caller<'a> {
+    /// A task of the core.
+    Worker(&'a WorkerCore),
+    /// The thread of the report.
+    Thread,
+}
+
+impl Caller<'_> {
+    pub(crate) fn run<T: Send + 'static>(
+        self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> T {
+        match self {
+            Self::Worker(core) => {
+                let task = core.spawn(work).expect("the core is open");
+                task.wait().expect("the task does not panic")
+            }
+            Self::Thread => block_on(work),
+        }
+    }
+}
+
+/// Awaits all; the sum of the results.
+pub(crate) async fn await_all<M>(kept: &mut Kept<M>) -> u64 {
+    let mut sum = 0;
+    for completion in kept.drain(..) {
+        sum += completion.await.expect("it is handled");
+    }
+    sum
+}
+
+/// Submits `messages`, and then awaits all; the sum of the results.
+pub(crate) async fn submit_all(stream: &Stream<u64>, kept: &mut Kept<u64>, messages: u64) -> u64 {
+    let submit = |message| stream.submit(Envelope::new(message), echo);
+    kept.extend((0..messages).map(|message| submit(message).expect("there is room")));
+    await_all(kept).await
+}
+
+/// Spawns `tasks`, and then awaits all; the sum of the results.
+pub(crate) async fn spawn_all(core: &WorkerCore, kept: &mut Kept<()>, tasks: u64) -> u64 {
+    let spawn = |task| core.spawn_fn(move || std::hint::black_box(task));
+    kept.extend((0..tasks).map(|task| spawn(task).expect("the core is open")));
+    await_all(kept).await
+}

@@ -1,0 +1,176 @@
+//! Cases 9 and 15: many tasks at once, and tasks that follow one another.
+
+use std::cell::Cell;
+use std::hint::black_box;
+use std::sync::mpsc;
+use std::time::Instant;
+
+use executor_bench_peers::spawning::{self, AsyncExecutor, rayon_pool, rayon_scope};
+use executor_bench_peers::{Round, WORKERS, on_worker, sum_below, workers};
+use executor_benches::block_on;
+use executor_core::WorkerCore;
+
+use crate::callers::{Caller, Kept, await_all, spawn_all};
+use crate::engine::{CaseError, Run, Subject};
+use crate::floors::TakeAll;
+use crate::outside;
+use crate::row::params;
+
+/// Ours, with its caller on a worker or not.
+fn spawned<'a>(name: &str, caller: Caller<'a>, core: &'a WorkerCore, tasks: u64) -> Subject<'a> {
+    let kept = Cell::new(Kept::with_capacity(tasks as usize));
+    Subject::all(name, tasks, sum_below(tasks), move || {
+        let (core, mut all) = (core.clone(), kept.take());
+        let (sum, all) = caller.run(async move { (spawn_all(&core, &mut all, tasks).await, all) });
+        kept.set(all);
+        sum
+    })
+}
+
+pub(crate) fn spawn(run: &mut Run<'_>) -> Result<(), CaseError> {
+    let quick = [10_000, 100_000, 1_000_000];
+    for tasks in run.pick(&quick, &[10_000, 100_000, 1_000_000, 10_000_000]) {
+        let core = WorkerCore::threads(WORKERS)
+            .build()
+            .expect("the threads start");
+        let (runtime, async_executor, rayon) = (workers(), AsyncExecutor::new(), rayon_pool());
+        let floor = TakeAll::new(tasks);
+        let expected = sum_below(tasks);
+        let (mut kept, mut kept_too) = (Kept::new(), Kept::new());
+        let mut subjects = vec![
+            spawned("ours", Caller::Worker(&core), &core, tasks),
+            spawned("ours:from-outside", Caller::Thread, &core, tasks),
+            Subject::all("ours:async-from-outside", tasks, expected, || {
+                let spawn = |task| core.spawn(async move { black_box(task) });
+                kept.extend((0..tasks).map(|task| spawn(task).expect("the core is open")));
+                block_on(await_all(&mut kept))
+            }),
+            Subject::new("ours:submit-alone", tasks, expected, || {
+                let spawn = |task| core.spawn_fn(move || black_box(task));
+                let start = Instant::now();
+                kept_too.extend((0..tasks).map(|task| spawn(task).expect("the core is open")));
+                let took = start.elapsed();
+                let sum = block_on(await_all(&mut kept_too));
+                Round { took, sum }
+            }),
+            Subject::all("tokio-spawn", tasks, expected, || {
+                on_worker(&runtime, spawning::tokio_all(tasks))
+            }),
+            Subject::all("tokio-spawn-from-outside", tasks, expected, || {
+                runtime.block_on(spawning::tokio_all(tasks))
+            }),
+            Subject::new("tokio-submit-alone", tasks, expected, || {
+                runtime.block_on(spawning::tokio_submitted(tasks))
+            }),
+            Subject::all("async-executor", tasks, expected, || {
+                async_executor.all(tasks)
+            }),
+            Subject::new("rayon-scope", tasks, expected, || {
+                rayon_scope(&rayon, tasks)
+            }),
+            Subject::new("floor:take-all-list", tasks, expected, || {
+                floor.submit_all(1)
+            }),
+        ];
+        let (line, go) = (format!("spawn {tasks}"), &run.outside.go);
+        subjects.extend(outside::subject(
+            run,
+            go,
+            "go-goroutines",
+            line,
+            tasks,
+            expected,
+        ));
+        run.compare(&params! { "tasks": tasks }, subjects)?;
+    }
+    Ok(())
+}
+
+/// A task that submits its successor, until there were `length`.
+fn link(core: WorkerCore, done: u64, length: u64, end: mpsc::Sender<u64>) {
+    if done == length {
+        // The caller waits for it.
+        let _ = end.send(done);
+        return;
+    }
+    let next = core.clone();
+    core.spawn_fn_detached(move || link(next, done + 1, length, end))
+        .expect("the core is open");
+}
+
+pub(crate) fn chain(run: &mut Run<'_>) -> Result<(), CaseError> {
+    for length in run.pick(&[1_000, 100_000], &[1_000, 10_000, 100_000]) {
+        let core = WorkerCore::threads(WORKERS)
+            .build()
+            .expect("the threads start");
+        let runtime = workers();
+        let mut subjects = vec![
+            Subject::all("ours", length, length, || {
+                let (end, ended) = mpsc::channel();
+                link(core.clone(), 0, length, end);
+                ended.recv().expect("the chain ends")
+            }),
+            Subject::all("tokio-spawn", length, length, || {
+                on_worker(&runtime, spawning::tokio_chain(length))
+            }),
+        ];
+        let outside = run.outside;
+        let line = format!("chain {length}");
+        for (peer, name) in [
+            (&outside.go, "go-goroutines"),
+            (&outside.asyncio, "asyncio"),
+            (&outside.uvloop, "uvloop"),
+        ] {
+            subjects.extend(outside::subject(
+                run,
+                peer,
+                name,
+                line.clone(),
+                length,
+                length,
+            ));
+        }
+        run.compare(&params! { "chain": length }, subjects)?;
+        queued(run, length)?;
+    }
+    Ok(())
+}
+
+/// So many callbacks that are all queued before the first runs.
+fn queued(run: &mut Run<'_>, callbacks: u64) -> Result<(), CaseError> {
+    let core = WorkerCore::threads(1).build().expect("the thread starts");
+    let runtime = executor_bench_peers::local();
+    let mut kept = Kept::with_capacity(callbacks as usize);
+    let expected = sum_below(callbacks);
+    let mut subjects = vec![
+        Subject::all("ours", callbacks, expected, || {
+            // The worker is held until all are there.
+            let (go_on, held) = mpsc::channel::<()>();
+            core.spawn_fn_detached(move || {
+                // It ends with an error, when the other end goes away.
+                let _ = held.recv();
+            })
+            .expect("the core is open");
+            let spawn = |task| core.spawn_fn(move || black_box(task));
+            kept.extend((0..callbacks).map(|task| spawn(task).expect("the core is open")));
+            drop(go_on);
+            block_on(await_all(&mut kept))
+        }),
+        Subject::all("tokio-spawn", callbacks, expected, || {
+            runtime.block_on(spawning::tokio_all(callbacks))
+        }),
+    ];
+    let outside = run.outside;
+    let line = format!("queued {callbacks}");
+    for (peer, name) in [(&outside.asyncio, "asyncio"), (&outside.uvloop, "uvloop")] {
+        subjects.extend(outside::subject(
+            run,
+            peer,
+            name,
+            line.clone(),
+            callbacks,
+            expected,
+        ));
+    }
+    run.compare(&params! { "queued": callbacks }, subjects)
+}
