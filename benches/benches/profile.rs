@@ -1,134 +1,107 @@
-//! Prints allocations and bytes for each message of each path, as dhat counts them.
+//! Prints allocations and bytes for each message of each path, as dhat counts them, and the call
+//! site of every allocation.
 //!
-//! It measures no time. `cargo bench` passes `--bench`, and the smoke run `--test`, which takes
-//! fewer messages.
+//! It measures no time. `cargo bench` passes `--bench`, and the smoke run `--test`, which takes the
+//! first paths only. The profiles stay in a directory that is named at the end, for dhat's viewer.
 
-use std::convert::Infallible;
+use std::path::{Path as File, PathBuf};
+use std::process::ExitCode;
 
-use executor_benches::{block_on, echo, echo_decided, echo_later, sum_below};
-use executor_core::{Completion, Envelope, WorkerCore};
-use executor_parallel::ParallelExecutor;
-use executor_serial::SerialExecutor;
+use executor_benches::paths::{MESSAGES, PATHS, Path, Rig};
+use serde_json::Value;
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
-/// Rounds before the count.
-const WARM_UP: usize = 8;
+/// Frames of a call site that are printed.
+const FRAMES: usize = 4;
+/// Paths of a smoke run.
+const FEW: usize = 3;
 
-/// Counts what a round of `messages` allocates when it is warm.
-fn profile(name: &str, messages: u64, mut round: impl FnMut() -> u64) {
-    for _ in 0..WARM_UP {
-        assert_eq!(round(), sum_below(messages), "{name}");
-    }
-    let before = dhat::HeapStats::get();
-    let sum = round();
-    let after = dhat::HeapStats::get();
-    assert_eq!(sum, sum_below(messages), "{name}");
+/// Profiles one warm round; gives the profile.
+fn profile(rig: &mut Rig, path: &Path, file: &File) -> Result<Value, String> {
+    path.warm_up(rig);
+    let profiler = dhat::Profiler::builder().file_name(file).build();
+    path.round(rig);
+    drop(profiler);
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    serde_json::from_str(&text).map_err(|error| error.to_string())
+}
+
+/// Ours, rather than the allocator's or the standard library's.
+fn is_ours(frame: &str) -> bool {
+    frame.contains("executor_")
+}
+
+/// A frame without its address.
+fn name(frame: &str) -> &str {
+    frame.split_once(": ").map_or(frame, |(_, name)| name)
+}
+
+/// Prints what was allocated, and where.
+fn print(path: &Path, profile: &Value) -> Option<()> {
+    let frames = profile["ftbl"].as_array()?;
+    let sites = profile["pps"].as_array()?;
+    let sum = |key: &str| {
+        sites
+            .iter()
+            .filter_map(|site| site[key].as_u64())
+            .sum::<u64>()
+    };
+    let each = |total: u64| total as f64 / MESSAGES as f64;
     println!(
-        "{name:<36} {:>8.3} allocations {:>10.1} bytes for each message",
-        (after.total_blocks - before.total_blocks) as f64 / messages as f64,
-        (after.total_bytes - before.total_bytes) as f64 / messages as f64,
+        "{:<40} {:>8.3} allocations {:>10.1} bytes for each message",
+        path.name,
+        each(sum("tbk")),
+        each(sum("tb")),
     );
-}
-
-/// Sums the results of an execution for each message.
-macro_rules! each {
-    ($messages:expr, |$message:ident| $execution:expr) => {
-        || {
-            block_on(async {
-                let mut sum = 0;
-                for $message in 0..$messages {
-                    sum += $execution.await.expect("it is handled");
-                }
-                sum
-            })
+    for site in sites {
+        println!("    {} times {} bytes, at", site["tbk"], site["tb"]);
+        let of_site = site["fs"].as_array()?;
+        let named = of_site
+            .iter()
+            .filter_map(|frame| frames.get(usize::try_from(frame.as_u64()?).ok()?)?.as_str());
+        let ours: Vec<_> = named.clone().filter(|frame| is_ours(frame)).collect();
+        let shown = if ours.is_empty() {
+            named.collect()
+        } else {
+            ours
+        };
+        for frame in shown.into_iter().take(FRAMES) {
+            println!("        {}", name(frame));
         }
-    };
+    }
+    Some(())
 }
 
-fn take_all(completions: &mut Vec<Completion<u64, Infallible, u64>>) -> u64 {
-    block_on(async {
-        let mut sum = 0;
-        for completion in completions.drain(..) {
-            sum += completion.await.expect("it is handled");
+fn main() -> ExitCode {
+    let smoke = std::env::args().any(|argument| argument == "--test");
+    let paths = &PATHS[..if smoke { FEW } else { PATHS.len() }];
+    let directory = std::env::temp_dir().join(format!("executor-dhat-{}", std::process::id()));
+    if let Err(error) = std::fs::create_dir_all(&directory) {
+        eprintln!("profile: no directory for the profiles: {error}");
+        return ExitCode::FAILURE;
+    }
+    let mut rig = Rig::new();
+    for path in paths {
+        let file: PathBuf = directory.join(format!("{}.json", path.name.replace([' ', ','], "-")));
+        match profile(&mut rig, path, &file) {
+            Ok(profile) if print(path, &profile).is_some() => {}
+            Ok(_) => {
+                eprintln!("profile: dhat's format is another one than this was written for");
+                return ExitCode::FAILURE;
+            }
+            Err(error) => {
+                eprintln!("profile: {}: {error}", path.name);
+                return ExitCode::FAILURE;
+            }
         }
-        sum
-    })
-}
-
-fn main() {
-    let messages: u64 = if std::env::args().any(|argument| argument == "--test") {
-        100
+    }
+    if smoke {
+        // Nobody looks at the profiles of a smoke run, and what is not removed is in nobody's way.
+        let _ = std::fs::remove_dir_all(&directory);
     } else {
-        1_000
-    };
-    // Its file would be written at the end; the figures here are all that is wanted.
-    let _profiler = dhat::Profiler::builder().testing().build();
-    let core = WorkerCore::threads(2).build().expect("the threads start");
-    let parallel = ParallelExecutor::builder(&core).max_concurrency(64);
-    let parallel = parallel.build().expect("the options are legal");
-    let serial = SerialExecutor::<u64>::builder(&core)
-        .build()
-        .expect("the options are legal");
-    let queued = SerialExecutor::<u64>::builder(&core).inline(false).build();
-    let queued = queued.expect("the options are legal").stream(&0);
-    let stream = serial.stream(&0);
-    let mut kept = Vec::with_capacity(messages as usize);
-
-    let ready = each!(messages, |message| parallel
-        .execute(Envelope::new(message), echo));
-    profile("parallel execute, ready", messages, ready);
-    let yields = each!(messages, |message| parallel
-        .execute(Envelope::new(message), echo_later));
-    profile("parallel execute, yields once", messages, yields);
-    profile("parallel submit, all awaited", messages, || {
-        kept.extend((0..messages).map(|message| {
-            parallel
-                .submit(Envelope::new(message), echo)
-                .expect("there is room")
-        }));
-        take_all(&mut kept)
-    });
-    let closure = each!(messages, |message| stream
-        .execute(Envelope::new(message), |message, _| async move {
-            Ok::<_, Infallible>(message.payload)
-        }));
-    profile("serial execute, inline closure", messages, closure);
-    let prepared = each!(messages, |message| stream
-        .execute(Envelope::new(message), echo));
-    profile("serial execute, prepared handler", messages, prepared);
-    let by_key = each!(messages, |message| serial.execute(
-        message % 10,
-        Envelope::new(message),
-        echo
-    ));
-    profile("serial execute, by key", messages, by_key);
-    let decided = each!(messages, |message| stream
-        .execute(Envelope::new(message), echo_decided));
-    profile("serial execute, three decisions", messages, decided);
-    let off = each!(messages, |message| queued
-        .execute(Envelope::new(message), echo));
-    profile("serial execute, inlining off", messages, off);
-    profile("serial submit, all awaited", messages, || {
-        kept.extend((0..messages).map(|message| {
-            stream
-                .submit(Envelope::new(message), echo)
-                .expect("there is room")
-        }));
-        take_all(&mut kept)
-    });
-    let spawned = each!(messages, |message| core
-        .spawn(async move { message })
-        .expect("the core is open"));
-    profile("spawn", messages, spawned);
-    let called = each!(messages, |message| core
-        .spawn_fn(move || message)
-        .expect("the core is open"));
-    profile("spawn_fn", messages, called);
-    let owned = each!(messages, |message| stream
-        .execute(Envelope::new([message; 256]), |message, _| async move {
-            Ok::<_, Infallible>(message.payload[255])
-        }));
-    profile("serial execute, oversized", messages, owned);
+        println!("profiles: {}", directory.display());
+    }
+    ExitCode::SUCCESS
 }
