@@ -10,7 +10,7 @@ export RUSTUP_AUTO_INSTALL=0
 
 readonly HOST=x86_64-unknown-linux-gnu
 readonly LIBRARIES=(-p executor-core -p executor-serial -p executor-parallel)
-readonly FAST=(fmt lint test no-pool doc loom allocations bench-smoke replay asan tsan miri)
+readonly FAST=(fmt lint test no-pool doc loom allocations bench-smoke report-smoke replay asan tsan miri)
 readonly LONG=(loom-long tsan-long)
 # Builds with other flags have directories of their own, so that no step throws away another's work.
 readonly TARGET="${CARGO_TARGET_DIR:-$PWD/target}"
@@ -99,7 +99,7 @@ run_tsan() { # seconds
         options+=" suppressions=$PWD/ci/tsan.supp"
     fi
     CARGO_TARGET_DIR="$TARGET/tsan" RUSTFLAGS="${RUSTFLAGS:-} $flags" TSAN_OPTIONS="$options ${TSAN_OPTIONS:-}" \
-        cargo +nightly run "${std[@]}" --target "$HOST" -p executor-benches --bin stress "${LOCKED[@]}" -- --seconds "$1"
+        cargo +nightly run "${std[@]}" --target "$HOST" -p executor-benches --no-default-features --bin stress "${LOCKED[@]}" -- --seconds "$1"
 }
 
 step_tsan() { run_tsan "${STRESS_SECONDS:-20}"; }
@@ -120,12 +120,19 @@ step_miri() {
 
 step_allocations() {
     echo "    no message allocates in steady state, and no memory is kept that should not be"
-    cargo test --release -p executor-benches --test allocations --test memory "${LOCKED[@]}"
+    cargo test --release -p executor-benches --no-default-features --test allocations --test memory "${LOCKED[@]}"
 }
 
 step_bench_smoke() {
     echo "    every bench runs once; nothing is measured"
-    cargo bench -p executor-benches --bench '*' "${LOCKED[@]}" -- --test
+    cargo bench -p executor-benches --no-default-features --bench '*' "${LOCKED[@]}" -- --test
+}
+
+step_report_smoke() {
+    echo "    a few cases of the report with their peers, quickly; whether every completion arrives, not how fast"
+    # Without LTO, which takes minutes and is for figures.
+    CARGO_TARGET_DIR="$TARGET/report-smoke" CARGO_PROFILE_RELEASE_LTO=off \
+        cargo run --release -p executor-benches --bin report "${LOCKED[@]}" -- --quick --only 1,3,5,11,21
 }
 
 step_replay() {
