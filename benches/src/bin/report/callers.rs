@@ -33,6 +33,23 @@ impl Caller<'_> {
     }
 }
 
+/// Sums the result of one execution for each message.
+///
+/// A macro, so that every case has the loop in its own code, as a program with one such place has,
+/// rather than in a function whose inlining depends on how many cases share it.
+macro_rules! execute_each {
+    ($messages:expr, |$message:ident| $execution:expr) => {
+        async {
+            let mut sum = 0;
+            for $message in 0..$messages {
+                sum += $execution.await.expect("it is handled");
+            }
+            sum
+        }
+    };
+}
+pub(crate) use execute_each;
+
 /// Awaits all; the sum of the results.
 pub(crate) async fn await_all<M>(kept: &mut Kept<M>) -> u64 {
     let mut sum = 0;

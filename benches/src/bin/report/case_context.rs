@@ -9,6 +9,7 @@ use executor_benches::{block_on, echo, echo_decided};
 use executor_core::{Envelope, PolicyContext, WorkerCore};
 use executor_serial::{SerialExecutor, Stream};
 
+use crate::callers::execute_each;
 use crate::engine::{CaseError, Run, Subject};
 use crate::row::params;
 
@@ -18,22 +19,6 @@ const MESSAGES: u64 = 10_000;
 fn stream(core: &WorkerCore) -> Stream<u64> {
     let executor = SerialExecutor::<u64>::builder(core).build();
     executor.expect("the options are legal").stream(&0)
-}
-
-/// Sums the result of one execution for each message.
-macro_rules! each {
-    ($stream:expr, $make:expr, $handler:expr) => {
-        || {
-            block_on(async {
-                let mut sum = 0;
-                for message in 0..MESSAGES {
-                    let handled = $stream.execute($make(message), $handler).await;
-                    sum += handled.expect("it is handled");
-                }
-                sum
-            })
-        }
-    };
 }
 
 async fn empty(message: Envelope<u64>, context: PolicyContext) -> Result<u64, Infallible> {
@@ -67,30 +52,21 @@ pub(crate) fn policies(run: &mut Run<'_>) -> Result<(), CaseError> {
     run.compare(
         &params! {},
         vec![
-            Subject::all(
-                "ours",
-                MESSAGES,
-                expected,
-                each!(stream, Envelope::new, echo),
-            ),
-            Subject::all(
-                "ours:empty",
-                MESSAGES,
-                expected,
-                each!(stream, Envelope::new, empty),
-            ),
-            Subject::all(
-                "ours:3-decisions",
-                MESSAGES,
-                expected,
-                each!(stream, Envelope::new, echo_decided),
-            ),
-            Subject::all(
-                "ours:5-policies",
-                MESSAGES,
-                expected,
-                each!(stream, flagged, five),
-            ),
+            Subject::all("ours", MESSAGES, expected, || {
+                block_on(execute_each!(MESSAGES, |message| stream
+                    .execute(Envelope::new(message), echo)))
+            }),
+            Subject::all("ours:empty", MESSAGES, expected, || {
+                block_on(execute_each!(MESSAGES, |message| stream
+                    .execute(Envelope::new(message), empty)))
+            }),
+            Subject::all("ours:3-decisions", MESSAGES, expected, || {
+                block_on(execute_each!(MESSAGES, |message| stream
+                    .execute(Envelope::new(message), echo_decided)))
+            }),
+            Subject::all("ours:5-policies", MESSAGES, expected, || {
+                block_on(execute_each!(MESSAGES, |message| stream.execute(flagged(message), five)))
+            }),
         ],
     )
 }

@@ -11,6 +11,7 @@ use executor_parallel::ParallelExecutor;
 use tokio::sync::Semaphore;
 use tower::limit::ConcurrencyLimit;
 
+use crate::callers::execute_each;
 use crate::engine::{CaseError, Run, Subject};
 use crate::floors;
 use crate::row::params;
@@ -35,20 +36,6 @@ fn core() -> WorkerCore {
         .expect("the threads start")
 }
 
-fn execute_each(executor: &ParallelExecutor, messages: u64) -> u64 {
-    block_on(async {
-        let mut sum = 0;
-        for message in 0..messages {
-            let envelope = Envelope::new(message);
-            sum += executor
-                .execute(envelope, echo)
-                .await
-                .expect("it is handled");
-        }
-        sum
-    })
-}
-
 pub(crate) fn ready(run: &mut Run<'_>) -> Result<(), CaseError> {
     let core = core();
     let executor = executor(&core, PERMITS);
@@ -56,21 +43,16 @@ pub(crate) fn ready(run: &mut Run<'_>) -> Result<(), CaseError> {
     let mut tower = ConcurrencyLimit::new(Echo, PERMITS);
     let expected = sum_below(MESSAGES);
     let try_each = || {
-        let execute = |message| executor.try_execute(Envelope::new(message), echo);
-        let execute = |message| execute(message).expect("a permit is free");
-        block_on(async {
-            let mut sum = 0;
-            for message in 0..MESSAGES {
-                sum += execute(message).await.expect("it is handled");
-            }
-            sum
-        })
+        block_on(execute_each!(MESSAGES, |message| executor
+            .try_execute(Envelope::new(message), echo)
+            .expect("a permit is free")))
     };
     run.compare(
         &params! {},
         vec![
             Subject::all("ours", MESSAGES, expected, || {
-                execute_each(&executor, MESSAGES)
+                block_on(execute_each!(MESSAGES, |message| executor
+                    .execute(Envelope::new(message), echo)))
             }),
             Subject::all("ours:try", MESSAGES, expected, try_each),
             Subject::all("tokio-semaphore", MESSAGES, expected, || {
@@ -100,7 +82,10 @@ pub(crate) fn two_threads(run: &mut Run<'_>) -> Result<(), CaseError> {
             &params! { "threads": threads },
             vec![
                 Subject::new("ours", messages, expected, || {
-                    team::together(threads, |_| execute_each(&executor, LONG))
+                    team::together(threads, |_| {
+                        block_on(execute_each!(LONG, |message| executor
+                            .execute(Envelope::new(message), echo)))
+                    })
                 }),
                 Subject::new("tokio-semaphore", messages, expected, || {
                     team::together(threads, |_| {
@@ -132,14 +117,8 @@ pub(crate) fn pending(run: &mut Run<'_>) -> Result<(), CaseError> {
         &params! { "handler": "yields-once" },
         vec![
             Subject::all("ours", MESSAGES, expected, || {
-                block_on(async {
-                    let mut sum = 0;
-                    for message in 0..MESSAGES {
-                        let handled = wide.execute(Envelope::new(message), echo_later).await;
-                        sum += handled.expect("it is handled");
-                    }
-                    sum
-                })
+                block_on(execute_each!(MESSAGES, |message| wide
+                    .execute(Envelope::new(message), echo_later)))
             }),
             Subject::all("tokio-semaphore", MESSAGES, expected, || {
                 runtime.block_on(async {
@@ -218,7 +197,8 @@ pub(crate) fn joined(run: &mut Run<'_>) -> Result<(), CaseError> {
                     .sum()
             }),
             Subject::all("ours:caller-runs", JOINED, expected, || {
-                execute_each(&executor, JOINED)
+                block_on(execute_each!(JOINED, |message| executor
+                    .execute(Envelope::new(message), echo)))
             }),
             Subject::all("tokio-spawn-semaphore", JOINED, expected, || {
                 on_worker(&runtime, limits::spawn_all(Arc::clone(&semaphore), JOINED))

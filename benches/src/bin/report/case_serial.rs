@@ -19,6 +19,7 @@ use executor_serial::{SerialExecutor, Stream};
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
+use crate::callers::execute_each;
 use crate::engine::{CaseError, Run, Subject};
 use crate::floors::{self, PingPong, Wait};
 use crate::outside;
@@ -52,25 +53,18 @@ impl Scattered {
     }
 }
 
-async fn execute_each(stream: &Stream<u64>, messages: u64) -> u64 {
-    let mut sum = 0;
-    for message in 0..messages {
-        let handled = stream.execute(Envelope::new(message), echo).await;
-        sum += handled.expect("it is handled");
-    }
-    sum
+async fn execute_all(stream: &Stream<u64>, messages: u64) -> u64 {
+    execute_each!(messages, |message| stream
+        .execute(Envelope::new(message), echo))
+    .await
 }
 
 fn by_key(executor: &SerialExecutor<u64>, keys: &Scattered) -> u64 {
-    block_on(async {
-        let mut sum = 0;
-        for message in 0..MESSAGES {
-            let envelope = Envelope::new(message);
-            let handled = executor.execute(keys.next(), envelope, echo).await;
-            sum += handled.expect("it is handled");
-        }
-        sum
-    })
+    block_on(execute_each!(MESSAGES, |message| executor.execute(
+        keys.next(),
+        Envelope::new(message),
+        echo
+    )))
 }
 
 fn near<'a, M: Mailbox>(runtime: &'a Runtime) -> Subject<'a> {
@@ -92,7 +86,8 @@ pub(crate) fn idle(run: &mut Run<'_>) -> Result<(), CaseError> {
     let expected = sum_below(MESSAGES);
     let mut subjects = vec![
         Subject::all("ours", MESSAGES, expected, || {
-            block_on(execute_each(&stream, MESSAGES))
+            block_on(execute_each!(MESSAGES, |message| stream
+                .execute(Envelope::new(message), echo)))
         }),
         Subject::all("ours:by-key", MESSAGES, expected, || {
             by_key(&executor, &thousand)
@@ -204,7 +199,7 @@ pub(crate) fn handed_over(run: &mut Run<'_>) -> Result<(), CaseError> {
         &params! { "caller": "foreign-thread" },
         vec![
             Subject::all("ours:no-inline", SLEEPY, expected, || {
-                block_on(execute_each(&own, SLEEPY))
+                block_on(execute_all(&own, SLEEPY))
             }),
             from_outside::<TokioMailbox>(&runtime),
             from_outside::<RactorMailbox>(&runtime),
@@ -230,7 +225,7 @@ fn on_runtime_thread(
     let mut subjects = vec![
         Subject::all("ours:no-inline", ROUND_TRIPS, expected, || {
             let stream = own.clone();
-            let task = async move { execute_each(&stream, ROUND_TRIPS).await };
+            let task = async move { execute_all(&stream, ROUND_TRIPS).await };
             let task = own_core.spawn(task).expect("the core is open");
             task.wait().expect("it does not panic")
         }),
@@ -238,7 +233,7 @@ fn on_runtime_thread(
             let stream = hosted.clone();
             on_worker(
                 runtime,
-                async move { execute_each(&stream, ROUND_TRIPS).await },
+                async move { execute_all(&stream, ROUND_TRIPS).await },
             )
         }),
         on_runtime::<TokioMailbox>(runtime),
@@ -283,7 +278,7 @@ fn while_awake(
                 awake.store(true, Ordering::Relaxed);
                 let busy = core.spawn(keep_awake()).expect("the core is open");
                 let round =
-                    executor_bench_peers::Round::of(|| block_on(execute_each(stream, ROUND_TRIPS)));
+                    executor_bench_peers::Round::of(|| block_on(execute_all(stream, ROUND_TRIPS)));
                 awake.store(false, Ordering::Relaxed);
                 busy.wait().expect("it does not panic");
                 round

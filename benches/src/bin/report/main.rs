@@ -165,6 +165,7 @@ fn report(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     let start = Instant::now();
     let mut done = Vec::with_capacity(cases.len());
     for case in cases {
+        let began = Instant::now();
         let ran = run_case(case, effort, &outside, scratch.path(), &progress);
         progress.inc(1);
         progress.suspend(|| {
@@ -173,6 +174,7 @@ fn report(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
             if let Some(failed) = &ran.failed {
                 println!("    FAILED: {failed}");
             }
+            println!("    in {:.1} s", began.elapsed().as_secs_f64());
         });
         done.push(ran);
     }
