@@ -71,6 +71,17 @@ pub fn counted<R>(work: impl FnOnce() -> R) -> (R, Counts) {
     (result, counts)
 }
 
+/// Counts from now on, for [`kept`].
+pub fn start() {
+    ON.store(true, Ordering::SeqCst);
+}
+
+/// Bytes in use that were not when counting started.
+#[must_use]
+pub fn kept() -> i64 {
+    Counts::now().kept()
+}
+
 /// The call sites of the first allocations of `work`.
 pub fn traced(work: impl FnOnce()) -> Vec<String> {
     TRACING.store(true, Ordering::SeqCst);

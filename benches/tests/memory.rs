@@ -3,12 +3,11 @@
 //! Without the test harness, so that nothing else runs beside what is measured. Bytes are those that
 //! the allocator has handed out and not got back.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::convert::Infallible;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use executor_benches::allocator::{self, Counting};
 use executor_benches::{block_on, echo};
 use executor_core::{Envelope, RETAINED_BYTES, Shutdown, WorkerCore, pool_metrics};
 use executor_parallel::ParallelExecutor;
@@ -21,43 +20,12 @@ const SCALE: usize = if cfg!(debug_assertions) { 10 } else { 1 };
 /// What the process itself may take meanwhile: buffers of output, thread-locals, and the like.
 const SLACK: usize = 1 << 20;
 
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: it hands everything to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller says.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller says.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        LIVE.fetch_add(size, Ordering::Relaxed);
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller says.
-        unsafe { System.realloc(block, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller says.
-        unsafe { System.dealloc(block, layout) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
 fn live() -> usize {
-    LIVE.load(Ordering::SeqCst)
+    // What the process had before the count may come back during it.
+    usize::try_from(allocator::kept()).unwrap_or(0)
 }
 
 /// Waits until the core is at rest.
@@ -230,6 +198,7 @@ fn come_and_go() {
 }
 
 fn main() -> ExitCode {
+    allocator::start();
     let checks: [(&str, fn()); 5] = [
         ("an idle stream", an_idle_stream),
         ("many keys", many_keys),

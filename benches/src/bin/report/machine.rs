@@ -37,7 +37,9 @@ impl Machine {
 }
 
 fn git(workspace: &Path, arguments: &[&str]) -> Option<String> {
+    // Without the locks that a status takes to write down what it found out.
     let output = Command::new("git")
+        .arg("--no-optional-locks")
         .arg("-C")
         .arg(workspace)
         .args(arguments)

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use plotters::element::Circle;
 use plotters::prelude::{
-    BLACK, ChartBuilder, Color, IntoDrawingArea, IntoFont, IntoLogRange, LineSeries, Palette,
-    Palette99, PathElement, Rectangle, SVGBackend, Text, WHITE,
+    BLACK, ChartBuilder, Color, IntoDrawingArea, IntoFont, IntoLogRange, LineSeries, PathElement,
+    RGBColor, Rectangle, SVGBackend, Text, WHITE,
 };
 use plotters::series::PointSeries;
 
@@ -26,6 +26,24 @@ const HEIGHT: u32 = 480;
 const BAR: u32 = 16;
 /// Room for the names beside the bars.
 const NAMES: i32 = 330;
+
+/// Colours that are told apart on white.
+const COLOURS: [RGBColor; 14] = [
+    RGBColor(200, 30, 45),
+    RGBColor(30, 130, 60),
+    RGBColor(20, 80, 180),
+    RGBColor(220, 120, 0),
+    RGBColor(120, 50, 150),
+    RGBColor(0, 140, 150),
+    RGBColor(150, 90, 40),
+    RGBColor(220, 60, 150),
+    RGBColor(90, 90, 90),
+    RGBColor(110, 130, 0),
+    RGBColor(70, 60, 200),
+    RGBColor(160, 130, 70),
+    RGBColor(0, 90, 90),
+    RGBColor(130, 20, 80),
+];
 
 type Drawn = Result<(), Box<dyn Error>>;
 
@@ -115,11 +133,7 @@ fn ratios(directory: &Path, file: &str, title: &str, rows: &[Row]) -> Result<boo
     let area = chart.plotting_area();
     for (index, (_, ratio)) in bars.iter().enumerate() {
         let base = (bars.len() - 1 - index) as f64;
-        let colour = if *ratio < 1.0 {
-            Palette99::pick(0)
-        } else {
-            Palette99::pick(1)
-        };
+        let colour = if *ratio < 1.0 { COLOURS[0] } else { COLOURS[1] };
         let (from, to) = (ratio.min(1.0), ratio.max(1.0));
         area.draw(&Rectangle::new(
             [(from, base + 0.15), (to, base + 0.85)],
@@ -312,8 +326,11 @@ fn plot(path: &Path, title: &str, x_axis: &str, y_axis: &str, lines: &[Line]) ->
         .light_line_style(WHITE)
         .draw()?;
     for (index, (name, points)) in lines.iter().enumerate() {
-        let colour =
-            Palette99::pick(index).stroke_width(if name.starts_with("ours") { 3 } else { 1 });
+        let colour = COLOURS[index % COLOURS.len()].stroke_width(if name.starts_with("ours") {
+            3
+        } else {
+            1
+        });
         chart.draw_series(LineSeries::new(points.iter().copied(), colour))?;
         chart.draw_series(PointSeries::<_, _, Circle<_, _>, _>::new(
             points.iter().copied(),
