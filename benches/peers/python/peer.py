@@ -54,22 +54,22 @@ def queued(loop, count):
 def timers(loop, count):
     late = []
 
-    def fire(due):
+    def fire(due, done):
         late.append(perf_counter_ns() - due)
         if len(late) == count:
-            loop.stop()
+            done.set_result(None)
 
     async def schedule():
+        done = loop.create_future()
         for timer in range(count):
             delay = timer % 10
-            loop.call_later(delay / 1000, fire, perf_counter_ns() + delay * 1_000_000)
+            loop.call_later(delay / 1000, fire, perf_counter_ns() + delay * 1_000_000, done)
+        scheduled = perf_counter_ns() - started
+        await done
+        return scheduled
 
     started = perf_counter_ns()
-    loop.run_until_complete(schedule())
-    scheduled = perf_counter_ns() - started
-    # The first may have fired in the turn that scheduled the last.
-    if len(late) < count:
-        loop.run_forever()
+    scheduled = loop.run_until_complete(schedule())
     fired = perf_counter_ns() - started
     late.sort()
     last = len(late) - 1

@@ -82,7 +82,7 @@ fn beside(budget: usize, probes: u64) -> Vec<Figure> {
 }
 
 pub(crate) fn budget(run: &mut Run<'_>) -> Result<(), CaseError> {
-    let probes = run.pick(&[300], &[2_000])[0];
+    let probes = run.pick(&[3_000], &[10_000])[0];
     let whole = [64, 128, 256, 512, 1_024, 2_048, 4_096];
     for budget in run.pick(&whole, &whole) {
         let mut measure = || Ok(beside(budget, probes));

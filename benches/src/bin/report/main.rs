@@ -49,7 +49,7 @@ use crate::row::{Row, Rows};
 static ALLOCATOR: Counting = Counting;
 
 /// Length of a sample of a quick run, and of a whole one.
-const TARGETS: [Duration; 2] = [Duration::from_millis(5), Duration::from_millis(40)];
+const TARGETS: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(40)];
 
 /// Measures the executors against their peers.
 #[derive(Debug, Parser)]
