@@ -1,11 +1,11 @@
-//! The task cell: header, scope, and one after the other the job, its future, and its output.
+//! The task cell: header; one after the other the job, its future and its output; scope.
 //!
 //! # Layout
 //! | part | bytes | content |
 //! | --- | --- | --- |
 //! | header | 40 | link, virtual table, status word, the completion's waker |
-//! | scope | 0 and up | what the job's home keeps beside it: stream, state, caller |
-//! | body | the rest | a union: job until started, future until ready, output until taken |
+//! | body | any | a union: job until started, future until ready, output until taken |
+//! | scope | 0 and up | what the job's home keeps beside it: stream, caller, mooring |
 //!
 //! # Invariants
 //! - I1. The status word (see `status`) decides who may touch which part, and who frees the cell.
@@ -56,6 +56,7 @@ pub(crate) struct CellVTable {
     pub(crate) take_message: unsafe fn(NonNull<Header>, *mut u8),
     pub(crate) drop_output: unsafe fn(NonNull<Header>),
     pub(crate) output_offset: usize,
+    pub(crate) scope_offset: usize,
     pub(crate) class: Class,
     /// Whether the job is the framework's own and leaves no trace in the metrics.
     pub(crate) control: bool,
@@ -214,8 +215,10 @@ pub(crate) type Output<J> = Result<<J as Job>::Value, Failure<<J as Job>::Error>
 #[repr(C)]
 pub(crate) struct Cell<J: Job> {
     header: Header,
-    scope: J::Scope,
+    // Right behind the header, so that a small output lies in the line of the status word: whoever
+    // waits for it reads both.
     body: UnsafeCell<Body<J>>,
+    scope: J::Scope,
 }
 
 #[repr(C)]
@@ -328,6 +331,7 @@ impl<J: Job> Cell<J> {
         take_message: Self::take_message,
         drop_output: Self::drop_output,
         output_offset: Self::OUTPUT,
+        scope_offset: offset_of!(Self, scope),
         class: Self::CLASS,
         control: J::CONTROL,
         home: |cell| Self::of(cell).scope.home(),
@@ -378,7 +382,7 @@ impl<J: Job> Cell<J> {
         // SAFETY: the block is ours, and large and aligned enough for the cell by its class.
         unsafe { base.cast::<Header>().write(header) };
         let slot = base.wrapping_byte_add(offset_of!(Self, scope)).cast();
-        // SAFETY: as above; the scope follows the header.
+        // SAFETY: as above; the scope follows the body.
         unsafe { scope.make_at(slot) };
         cell.cast()
     }

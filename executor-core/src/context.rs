@@ -8,7 +8,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::num::NonZeroU32;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
@@ -26,22 +26,24 @@ use crate::trail::Trail;
 const GONE: u8 = 0;
 const LIVE: u8 = 1;
 const AWAITED: u8 = 2;
-const FREE: u8 = 3;
 
 const _: () = assert!(size_of::<PolicyContext>() == size_of::<usize>());
 
-/// Where a context has its parts: at the start of its message's scope, or in a block of its own.
+/// Where a context has its parts: in its message's scope, or in a block of its own.
 ///
 /// # Invariants
 /// - I1. While the flag is not `GONE`, the message is not handled: the cell, its home and the
 ///   stream's state live, and no other message of the stream runs.
 /// - I2. There is at most one context for a mooring, so `&mut` of the context is `&mut` of the
-///   state; `parts` are the context's alone, from when it is made to when it is dropped.
-/// - I3. A mooring whose flag is `FREE` is a block of its own, and belongs to its context.
+///   state; `cell` and `parts` are written when it is made, and are its alone until it is dropped.
+/// - I3. A mooring without a cell is a block of its own, and belongs to its context.
 #[repr(C)]
 pub(crate) struct Mooring {
-    parts: UnsafeCell<MaybeUninit<Parts>>,
+    /// The message's cell; null for a structured execution.
+    cell: *const Header,
     flag: AtomicU8,
+    // Last: a message that is queued leaves them unwritten, and so their cache lines alone.
+    parts: UnsafeCell<MaybeUninit<Parts>>,
 }
 
 /// What a context is made of.
@@ -70,10 +72,8 @@ impl Parts {
 impl Mooring {
     /// The block of a context without a cell.
     const CLASS: Class = Class::of(Layout::new::<Self>());
-    /// How far behind its cell's start a mooring lies.
-    const OFFSET: usize = size_of::<Header>().next_multiple_of(align_of::<Self>());
 
-    /// Makes a mooring without a context; its parts are not written.
+    /// Makes a mooring without a context, of which only the flag is written.
     ///
     /// # Safety
     /// There is room for a mooring at `slot`.
@@ -81,7 +81,7 @@ impl Mooring {
     pub(crate) unsafe fn make_at(slot: *mut Self) {
         // SAFETY: as the caller says.
         let flag = unsafe { &raw mut (*slot).flag };
-        // SAFETY: as the caller says; the parts need no value.
+        // SAFETY: as the caller says; the rest needs no value.
         unsafe { flag.write(AtomicU8::new(GONE)) };
     }
 
@@ -126,12 +126,10 @@ impl<S> Drop for PolicyContext<S> {
     fn drop(&mut self) {
         // Emptied rather than dropped: a trail without decisions needs no drop.
         drop(std::mem::take(&mut self.parts_mut().trail));
-        if self.is_free() {
+        let Some(cell) = self.cell() else {
             // SAFETY: Mooring, I3: the block is ours, from `free`, and has nothing left to drop.
-            unsafe { pool::give(Mooring::CLASS, self.mooring.cast()) };
-            return;
-        }
-        let cell = self.cell();
+            return unsafe { pool::give(Mooring::CLASS, self.mooring.cast()) };
+        };
         if frame::is_polling(cell.as_ptr()) {
             // This thread is the runner, so it cannot be looking at the flag now.
             self.mooring().flag.store(GONE, Ordering::Release);
@@ -166,8 +164,9 @@ impl PolicyContext<()> {
     pub fn free<M>(envelope: &Envelope<M>) -> Self {
         let mooring = pool::take(Mooring::CLASS).cast::<Mooring>();
         let value = Mooring {
+            cell: ptr::null(),
+            flag: AtomicU8::new(LIVE),
             parts: UnsafeCell::new(MaybeUninit::new(Parts::new(envelope))),
-            flag: AtomicU8::new(FREE),
         };
         // SAFETY: the block is ours, and its class is that of a mooring.
         unsafe { mooring.write(value) };
@@ -182,16 +181,18 @@ impl<S: Send + 'static> PolicyContext<S> {
     /// A context that is tied to its message's cell.
     ///
     /// # Safety
-    /// The scope of `cell`, whose message is being started, begins with a mooring; unless `S` has
-    /// no size, the cell's home is a stream whose state is an `S`. It is called once for a message.
+    /// `mooring` is that of `cell`, whose message is being started; unless `S` has no size, the
+    /// cell's home is a stream whose state is an `S`. It is called once for a message.
     #[inline(always)]
-    pub(crate) unsafe fn moored<M>(cell: NonNull<Header>, envelope: &Envelope<M>) -> Self {
-        // From the cell, so that the pointer may be turned back into one to the cell.
-        // SAFETY: the mooring lies in the cell.
-        let mooring = unsafe { cell.byte_add(Mooring::OFFSET) }.cast::<Mooring>();
+    pub(crate) unsafe fn moored<M>(
+        cell: NonNull<Header>,
+        mooring: NonNull<Mooring>,
+        envelope: &Envelope<M>,
+    ) -> Self {
         let value = Mooring {
-            parts: UnsafeCell::new(MaybeUninit::new(Parts::new(envelope))),
+            cell: cell.as_ptr(),
             flag: AtomicU8::new(LIVE),
+            parts: UnsafeCell::new(MaybeUninit::new(Parts::new(envelope))),
         };
         // SAFETY: Mooring, I2: there is no context yet, so nobody else looks at the mooring.
         unsafe { mooring.write(value) };
@@ -211,8 +212,9 @@ impl<S: Send + 'static> PolicyContext<S> {
             // Nothing to reach, and maybe nowhere to reach for it: a parallel executor has none.
             NonNull::dangling()
         } else {
-            // SAFETY: Mooring, I1: the cell lives. A context without one has no state: `free`.
-            let cell = unsafe { self.cell().as_ref() };
+            let cell = self.mooring().cell;
+            // SAFETY: Mooring, I1: the cell lives. A context without one has no state: see `free`.
+            let cell = unsafe { &*cell };
             // SAFETY: the cell's stream lives with it.
             unsafe { strand::state_of(cell.home()) }
         };
@@ -228,18 +230,10 @@ impl<S> PolicyContext<S> {
         unsafe { self.mooring.as_ref() }
     }
 
-    /// Whether the context is that of a structured execution.
+    /// The message's cell; a structured execution has none.
     #[inline]
-    fn is_free(&self) -> bool {
-        self.mooring().flag.load(Ordering::Relaxed) == FREE
-    }
-
-    /// The message's cell; only if the context is not free.
-    #[inline]
-    fn cell(&self) -> NonNull<Header> {
-        debug_assert!(!self.is_free());
-        // SAFETY: the pointer was made from the cell's, which lies so far before it.
-        unsafe { self.mooring.byte_sub(Mooring::OFFSET) }.cast()
+    fn cell(&self) -> Option<NonNull<Header>> {
+        NonNull::new(self.mooring().cell.cast_mut())
     }
 
     #[inline]
@@ -306,7 +300,8 @@ impl<S> PolicyContext<S> {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         // SAFETY: Mooring, I1: the cell lives.
-        !self.is_free() && unsafe { self.cell().as_ref() }.status.is_cancel_requested()
+        self.cell()
+            .is_some_and(|cell| unsafe { cell.as_ref() }.status.is_cancel_requested())
     }
 
     /// Waits until cancellation is asked for.

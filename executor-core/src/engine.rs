@@ -136,6 +136,7 @@ unsafe impl Send for Parked {}
 unsafe impl Sync for Parked {}
 
 /// Makes a message that runs on the workers once it is released.
+#[inline(always)]
 pub fn park_message<M, H, F, T, E, L>(
     core: &WorkerCore,
     limiter: Arc<L>,

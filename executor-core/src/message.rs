@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::marker::PhantomData;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use crate::cell::{Header, Job, Scope};
 use crate::context::{Mooring, PolicyContext};
@@ -12,8 +12,11 @@ use crate::error::{Failure, StateError};
 /// What the scope of a message offers beside every scope.
 ///
 /// # Safety
-/// It starts with a [`Mooring`].
+/// There is a [`Mooring`] at [`MessageScope::MOORING`].
 pub(crate) unsafe trait MessageScope: Scope {
+    /// How far behind the scope's start its mooring lies, in bytes.
+    const MOORING: usize;
+
     /// Makes what the handler needs, the stream's state.
     fn prepare(&self) -> Result<(), String>;
 }
@@ -52,18 +55,18 @@ where
     S: Send + 'static,
     P: MessageScope,
 {
-    const {
-        let fits = align_of::<P>() == align_of::<Mooring>();
-        assert!(fits, "the scope lies where a mooring would");
-    }
     if envelope.is_expired() {
         return Err(Failure::Expired);
     }
     if let Err(text) = scope.prepare() {
         return Err(Failure::State(StateError::new(text)));
     }
-    // SAFETY: the cell's scope starts with a mooring, and the state was prepared.
-    Ok(unsafe { PolicyContext::moored(cell, envelope) })
+    let offset = ptr::from_ref(scope).addr() - cell.addr().get() + P::MOORING;
+    // By way of the cell, whose pointer may be written through.
+    // SAFETY: the scope lies in the cell, and the mooring in the scope.
+    let mooring = unsafe { cell.byte_add(offset) }.cast::<Mooring>();
+    // SAFETY: the mooring is the cell's, and the state was prepared.
+    Ok(unsafe { PolicyContext::moored(cell, mooring, envelope) })
 }
 
 impl<M, H, S, P, F, T, E> Job for Message<M, H, S, P>

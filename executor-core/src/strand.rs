@@ -20,7 +20,7 @@
 use std::cell::{Cell as StdCell, UnsafeCell};
 use std::future::Future;
 use std::marker::PhantomData;
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::{ManuallyDrop, MaybeUninit, offset_of};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -883,13 +883,14 @@ impl<F: FnOnce() + Send + 'static> Job for Control<F> {
 /// What a message keeps of its stream.
 #[repr(C)]
 pub(crate) struct StrandScope {
-    mooring: Mooring,
     head: NonNull<Head>,
     /// The drain generation.
     generation: u32,
     /// The cell that waits for this one, from a [`CellRef`]; set before anybody asks, or by
     /// `adopt` at the end of the first poll.
     caller: std::sync::atomic::AtomicPtr<Header>,
+    /// Last, since its own last part is not written before the start.
+    mooring: Mooring,
 }
 
 /// What the scope of a new message is made from.
@@ -1046,8 +1047,10 @@ impl StrandScope {
     }
 }
 
-// SAFETY: the mooring is the first field of a `repr(C)` struct.
+// SAFETY: the mooring lies there.
 unsafe impl MessageScope for StrandScope {
+    const MOORING: usize = offset_of!(Self, mooring);
+
     #[inline]
     fn prepare(&self) -> Result<(), String> {
         if self.head().ready.get() {

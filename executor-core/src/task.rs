@@ -3,6 +3,7 @@
 use std::cell::Cell as StdCell;
 use std::convert::Infallible;
 use std::future::{Future, Ready, ready};
+use std::mem::offset_of;
 use std::pin::Pin;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -256,24 +257,24 @@ impl Scope for OnCore {
     }
 
     unsafe fn run(link: NonNull<Link>, turn: &Turn<'_>) {
-        // SAFETY: only `Cell<Spawned<_>>` has this scope; its offset does not depend on the job,
-        // since the scope follows the header at its own alignment.
+        // SAFETY: the cell's virtual table led here, so this is its scope.
         let scope = unsafe { scope_of::<Self>(link.cast()) };
         // SAFETY: as the caller says.
         unsafe { scope.run_cell(link.cast(), turn, || false) };
     }
 }
 
-/// The scope that follows a header.
+/// The scope of a cell.
 ///
 /// # Safety
 /// The cell's scope is a `P`, and the cell outlives the use of the reference.
 unsafe fn scope_of<'a, P>(cell: NonNull<Header>) -> &'a P {
-    let offset = size_of::<Header>().next_multiple_of(align_of::<P>());
-    // `Cell` is `repr(C)`: the scope lies right behind the header.
-    let scope = cell.as_ptr().wrapping_byte_add(offset).cast::<P>();
-    // SAFETY: as above, and the caller keeps the cell alive.
-    unsafe { &*scope }
+    // SAFETY: as the caller says.
+    let offset = unsafe { cell.as_ref() }.vtable().scope_offset;
+    // SAFETY: the scope lies there, in the cell.
+    let scope = unsafe { cell.byte_add(offset) }.cast::<P>();
+    // SAFETY: as the caller says.
+    unsafe { scope.as_ref() }
 }
 
 /// What the owner of a limit is told about its messages.
@@ -297,6 +298,13 @@ impl Ended {
     /// The handler returned `Err`.
     pub const FAILED: Self = Self(Outcome::Failed);
 
+    /// Whether the handler returned `Ok`.
+    #[inline]
+    #[must_use]
+    pub fn is_value(self) -> bool {
+        self.0 == Outcome::Value
+    }
+
     /// How a structured execution ended.
     #[inline]
     pub fn of<T, E>(output: &Result<T, Failure<E>>) -> Self {
@@ -307,10 +315,11 @@ impl Ended {
 /// The scope of a message of a parallel executor.
 #[repr(C)]
 pub(crate) struct UnderLimit<L: Limiter> {
-    mooring: Mooring,
     on_core: OnCore,
     limiter: Arc<L>,
     generation: u32,
+    /// Last, since its own last part is not written before the start.
+    mooring: Mooring,
 }
 
 /// What the scope of a new message under a limit is made from.
@@ -410,8 +419,10 @@ impl<L: Limiter> Scope for UnderLimit<L> {
     }
 }
 
-// SAFETY: the mooring is the first field of a `repr(C)` struct.
+// SAFETY: the mooring lies there.
 unsafe impl<L: Limiter> MessageScope for UnderLimit<L> {
+    const MOORING: usize = offset_of!(Self, mooring);
+
     #[inline]
     fn prepare(&self) -> Result<(), String> {
         Ok(())

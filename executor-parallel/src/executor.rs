@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use executor_core::engine::{
-    Lifecycle, block_on, in_handler, must_not_block, park_message, within,
+    Draft, Lifecycle, Parked, block_on, in_handler, must_not_block, park_message, within,
 };
 use executor_core::{
-    BuildError, Envelope, ExecuteError, Executor, PolicyContext, RejectReason, Rejected, Report,
-    Shutdown, Submission, Totals, WorkerCore,
+    BuildError, Completion, Envelope, ExecuteError, Executor, Failure, PolicyContext, RejectReason,
+    Rejected, Report, Shutdown, Submission, Totals, WorkerCore,
 };
 
 use crate::builder::{MAX_CONCURRENCY, ParallelBuilder};
 use crate::execute::Execute;
-use crate::gate::{Gate, Wait};
+use crate::gate::{Gate, Permit, Wait};
 
 /// Runs at most a given number of handlers at a time, in no order.
 ///
@@ -25,6 +25,14 @@ use crate::gate::{Gate, Wait};
 #[derive(Clone)]
 pub struct ParallelExecutor {
     gate: Arc<Gate>,
+}
+
+/// Leaves a permit that was waited for to the message that is to run under it.
+fn granted(outcome: Result<Permit, Failure>) -> Result<(), RejectReason> {
+    // Without a permit, those who waited were turned away.
+    outcome
+        .map(Permit::pass_on)
+        .map_err(|_| RejectReason::Closed)
 }
 
 /// How a parallel executor is doing.
@@ -98,6 +106,7 @@ impl ParallelExecutor {
     ///
     /// # Errors
     /// The envelope comes back with the reason.
+    #[inline(always)]
     pub fn submit<M, H, F, T, E>(&self, envelope: Envelope<M>, handler: H) -> Submission<T, E, M>
     where
         M: Send + 'static,
@@ -106,22 +115,19 @@ impl ParallelExecutor {
         T: Send + 'static,
         E: Send + 'static,
     {
-        match self.enqueue(envelope, handler) {
-            Err((RejectReason::Full { .. }, envelope, handler)) if !must_not_block() => {
+        let mut message = Some((envelope, handler));
+        match self.enqueue(&mut message) {
+            Ok(completion) => Ok(completion),
+            Err(reason) if reason.is_full() && !must_not_block() => {
                 let generation = self.gate.generation();
-                match self.gate.wait(generation) {
-                    Ok(Wait::Taken) => Ok(self.run_with_permit(generation, envelope, handler)),
-                    Ok(Wait::InLine(line)) => match block_on(line) {
-                        Ok(permit) => {
-                            permit.pass_on();
-                            Ok(self.run_with_permit(generation, envelope, handler))
-                        }
-                        Err(_) => Err(self.refuse(RejectReason::Closed, envelope)),
-                    },
-                    Err(reason) => Err(self.refuse(reason, envelope)),
-                }
+                let granted = match self.gate.wait(generation) {
+                    Ok(Wait::InLine(line)) => granted(block_on(line)),
+                    Ok(Wait::Taken) => Ok(()),
+                    Err(reason) => Err(reason),
+                };
+                self.run_if(granted, generation, message)
             }
-            other => other.map_err(|(reason, envelope, _)| self.refuse(reason, envelope)),
+            Err(reason) => Err(self.hand_back(reason, message)),
         }
     }
 
@@ -129,6 +135,7 @@ impl ParallelExecutor {
     ///
     /// # Errors
     /// The envelope comes back with the reason.
+    #[inline(always)]
     pub fn try_submit<M, H, F, T, E>(
         &self,
         envelope: Envelope<M>,
@@ -141,8 +148,11 @@ impl ParallelExecutor {
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.enqueue(envelope, handler)
-            .map_err(|(reason, envelope, _)| self.refuse(reason, envelope))
+        let mut message = Some((envelope, handler));
+        match self.enqueue(&mut message) {
+            Ok(completion) => Ok(completion),
+            Err(reason) => Err(self.hand_back(reason, message)),
+        }
     }
 
     /// Admits a message, waiting in line for a permit when the queue is full.
@@ -164,22 +174,19 @@ impl ParallelExecutor {
         T: Send + 'static,
         E: Send + 'static,
     {
-        match self.enqueue(envelope, handler) {
-            Err((RejectReason::Full { .. }, envelope, handler)) => {
+        let mut message = Some((envelope, handler));
+        match self.enqueue(&mut message) {
+            Ok(completion) => Ok(completion),
+            Err(reason) if reason.is_full() => {
                 let generation = self.gate.generation();
-                match self.gate.wait(generation) {
-                    Ok(Wait::Taken) => Ok(self.run_with_permit(generation, envelope, handler)),
-                    Ok(Wait::InLine(line)) => match line.await {
-                        Ok(permit) => {
-                            permit.pass_on();
-                            Ok(self.run_with_permit(generation, envelope, handler))
-                        }
-                        Err(_) => Err(self.refuse(RejectReason::Closed, envelope)),
-                    },
-                    Err(reason) => Err(self.refuse(reason, envelope)),
-                }
+                let granted = match self.gate.wait(generation) {
+                    Ok(Wait::InLine(line)) => granted(line.await),
+                    Ok(Wait::Taken) => Ok(()),
+                    Err(reason) => Err(reason),
+                };
+                self.run_if(granted, generation, message)
             }
-            other => other.map_err(|(reason, envelope, _)| self.refuse(reason, envelope)),
+            Err(reason) => Err(self.hand_back(reason, message)),
         }
     }
 
@@ -214,11 +221,12 @@ impl ParallelExecutor {
         outcomes
     }
 
+    /// Admits a message, or leaves it where it is.
+    #[inline(always)]
     fn enqueue<M, H, F, T, E>(
         &self,
-        envelope: Envelope<M>,
-        handler: H,
-    ) -> Result<executor_core::Completion<T, E, M>, (RejectReason, Envelope<M>, H)>
+        message: &mut Draft<M, H>,
+    ) -> Result<Completion<T, E, M>, RejectReason>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
@@ -227,27 +235,25 @@ impl ParallelExecutor {
         E: Send + 'static,
     {
         let generation = self.gate.generation();
-        let mut message = Some((envelope, handler));
+        if self.gate.try_take_quickly() {
+            return Ok(self.run_with_permit(generation, message));
+        }
         let mut completion = None;
-        let admitted = self.gate.submit(generation, || {
-            let (envelope, handler) = message.take().expect("made once");
-            let gate = Arc::clone(&self.gate);
-            let (parked, made) = park_message(&self.gate.core, gate, generation, envelope, handler);
+        self.gate.submit(generation, || {
+            let (parked, made) = self.park(generation, message);
             completion = Some(made);
             parked
-        });
-        match (admitted, message) {
-            (Err(reason), Some((envelope, handler))) => Err((reason, envelope, handler)),
-            _ => Ok(completion.expect("an admitted message was made")),
-        }
+        })?;
+        Ok(completion.expect("an admitted message was made"))
     }
 
+    /// Gives a message that has its permit to the workers.
+    #[inline(always)]
     fn run_with_permit<M, H, F, T, E>(
         &self,
         generation: u32,
-        envelope: Envelope<M>,
-        handler: H,
-    ) -> executor_core::Completion<T, E, M>
+        message: &mut Draft<M, H>,
+    ) -> Completion<T, E, M>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
@@ -255,11 +261,54 @@ impl ParallelExecutor {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let gate = Arc::clone(&self.gate);
-        let (parked, completion) =
-            park_message(&self.gate.core, gate, generation, envelope, handler);
+        let (parked, completion) = self.park(generation, message);
         parked.release(&self.gate.core);
         completion
+    }
+
+    #[inline(always)]
+    fn park<M, H, F, T, E>(
+        &self,
+        generation: u32,
+        message: &mut Draft<M, H>,
+    ) -> (Parked, Completion<T, E, M>)
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let (envelope, handler) = message.take().expect("a message is admitted once");
+        let gate = Arc::clone(&self.gate);
+        park_message(&self.gate.core, gate, generation, envelope, handler)
+    }
+
+    /// What follows a wait for a permit.
+    #[cold]
+    fn run_if<M, H, F, T, E>(
+        &self,
+        granted: Result<(), RejectReason>,
+        generation: u32,
+        mut message: Draft<M, H>,
+    ) -> Submission<T, E, M>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        match granted {
+            Ok(()) => Ok(self.run_with_permit(generation, &mut message)),
+            Err(reason) => Err(self.hand_back(reason, message)),
+        }
+    }
+
+    #[cold]
+    fn hand_back<M, H>(&self, reason: RejectReason, message: Draft<M, H>) -> Rejected<Envelope<M>> {
+        let (envelope, _) = message.expect("what is refused was not taken");
+        self.refuse(reason, envelope)
     }
 
     #[cold]

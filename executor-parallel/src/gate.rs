@@ -195,15 +195,12 @@ impl Gate {
     }
 
     /// Queues a message for the workers, which run it when it has a permit.
+    #[cold]
     pub(crate) fn submit(
         &self,
         generation: u32,
         parked: impl FnOnce() -> Parked,
     ) -> Result<(), RejectReason> {
-        if self.permits.try_take() == Attempt::Taken {
-            parked().release(&self.core);
-            return Ok(());
-        }
         let mut line = self.lock();
         if self.is_closed() {
             return Err(RejectReason::Closed);
@@ -450,8 +447,12 @@ impl Limiter for Gate {
     }
 
     fn retire(&self, outcome: Ended, generation: u32) {
-        self.counts.ended(outcome);
-        self.give(generation);
+        if outcome.is_value() {
+            self.give_handled(generation);
+        } else {
+            self.counts.ended(outcome);
+            self.give(generation);
+        }
     }
 
     fn is_aborting(&self) -> bool {
