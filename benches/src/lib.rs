@@ -17,6 +17,11 @@ use executor_core::{Envelope, PolicyContext};
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
 
+/// Compiles the example of the page on time.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/time.md")]
+pub struct Time;
+
 struct Unpark(Thread);
 
 impl Wake for Unpark {

@@ -275,6 +275,22 @@ impl<S> PolicyContext<S> {
         self.parts().deadline.instant()
     }
 
+    /// Waits until the message's deadline, by the clock of the executor's core; for ever if it has
+    /// none.
+    ///
+    /// # Panics
+    /// When it is polled for the first time outside of the handler.
+    pub async fn expired(&self) {
+        let Some(deadline) = self.deadline() else {
+            return std::future::pending().await;
+        };
+        let core = frame::current()
+            // SAFETY: the executor outlives the polls of its handlers.
+            .and_then(|frame| unsafe { &*frame.environment() }.core().cloned())
+            .expect("a handler asks for its own deadline");
+        crate::time::sleep::until(&core, deadline).await;
+    }
+
     /// When the handler started, read from the clock at the first call.
     #[must_use]
     pub fn started(&mut self) -> Instant {

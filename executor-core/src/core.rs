@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use crossbeam_utils::CachePadded;
 use tokio::runtime::Handle;
 
-use crate::alarm::{Alarm, within};
 use crate::cell::{Cell, Header, Job};
 use crate::completion::Completion;
 use crate::error::{BuildError, RejectReason, Rejected, check_range};
@@ -21,6 +20,10 @@ use crate::sync::plain::Mutex;
 use crate::sync::{AtomicU8, AtomicUsize, Ordering, fence};
 use crate::task::{Call, Nowhere, OnCore, Promise, Spawned, promise};
 use crate::thread_id;
+use crate::time::clock::{Clock, VirtualClock};
+use crate::time::keeper::Keeper;
+use crate::time::sleep::within;
+use crate::time::{DEFAULT_TICK, Timers};
 use crate::waiting::Waiting;
 use crate::worker::{self, MAX_BATCH, Worker};
 
@@ -55,7 +58,7 @@ pub(crate) struct CoreShared {
     watchers: Mutex<Vec<Watcher>>,
     watched: AtomicUsize,
     executors: Mutex<Vec<Weak<dyn Lifecycle>>>,
-    pub(crate) alarm: Alarm,
+    pub(crate) timers: Timers,
 }
 
 /// Somebody who waits for the workers.
@@ -106,6 +109,12 @@ impl CoreShared {
 
     fn wake_all(&self) {
         for worker in self.sleepers.wake_all() {
+            self.workers[worker].parker.wake();
+        }
+    }
+
+    pub(crate) fn wake_keeper(&self) {
+        if let Some(worker) = self.sleepers.wake_keeper() {
             self.workers[worker].parker.wake();
         }
     }
@@ -166,6 +175,7 @@ impl CoreShared {
         let last = self.running.fetch_sub(1, Ordering::SeqCst) == 1;
         if last {
             self.resolve(|_| true);
+            self.end_timers();
         } else {
             self.note_quiet();
         }
@@ -215,6 +225,7 @@ impl CoreShared {
         for worker in &self.workers {
             worker.lane.close();
         }
+        self.close_timers();
         if abort {
             self.abort_waiting();
         }
@@ -270,6 +281,8 @@ pub struct CoreBuilder {
     host: Host,
     workers: usize,
     options: Options,
+    clock: Clock,
+    tick: Duration,
 }
 
 impl WorkerCore {
@@ -391,7 +404,7 @@ impl WorkerCore {
             let (promise, quiet) = promise();
             shared.watch(Watcher::Quiet(promise));
             let limit = remaining(until, deadline);
-            if within(&shared.alarm, limit, quiet).await.is_none() {
+            if within(&self.handle.0, limit, quiet).await.is_none() {
                 return self.report(false);
             }
             if shared.executors_are_idle() {
@@ -427,7 +440,7 @@ impl WorkerCore {
         let (promise, empty) = promise();
         self.shared().watch(Watcher::Empty(promise));
         let left = remaining(until, deadline);
-        if within(&self.shared().alarm, left, empty).await.is_none() {
+        if within(&self.handle.0, left, empty).await.is_none() {
             report.add(self.report(false));
         }
         report
@@ -469,7 +482,7 @@ fn remaining(until: Option<Instant>, deadline: Duration) -> Duration {
     })
 }
 
-fn refused<F>(work: F) -> Rejected<F> {
+pub(crate) fn refused<F>(work: F) -> Rejected<F> {
     Rejected {
         reason: RejectReason::Closed,
         work,
@@ -515,6 +528,8 @@ impl CoreBuilder {
             host,
             workers,
             options,
+            clock: Clock::system(),
+            tick: DEFAULT_TICK,
         }
     }
 
@@ -550,6 +565,20 @@ impl CoreBuilder {
         self
     }
 
+    /// The clock by which timers and deadlines go; default: the system's monotonic clock.
+    pub fn clock(mut self, clock: &VirtualClock) -> Self {
+        self.clock = Clock::Virtual(clock.clone());
+        self
+    }
+
+    /// The length of a tick, from a microsecond to a second; default [`DEFAULT_TICK`]. Timers fire at
+    /// the first tick that is not before their time: never early, and up to a tick late. Those of one
+    /// tick fire in the order in which they were scheduled.
+    pub fn tick(mut self, tick: Duration) -> Self {
+        self.tick = tick;
+        self
+    }
+
     /// Starts the workers.
     ///
     /// # Errors
@@ -558,6 +587,8 @@ impl CoreBuilder {
         let workers = check_range("workers", self.workers, 1, MAX_WORKERS)?;
         check_range("batch", self.options.batch, 1, MAX_BATCH)?;
         check_range("budget", self.options.budget, 1, u32::MAX as usize)?;
+        let micros = usize::try_from(self.tick.as_micros()).unwrap_or(usize::MAX);
+        check_range("tick (in microseconds)", micros, 1, 1_000_000)?;
         let core = self.unstarted(workers);
         let shared = &core.handle.0;
         match self.host {
@@ -569,10 +600,11 @@ impl CoreBuilder {
 
     /// A core whose workers are yet to be started.
     fn unstarted(&self, workers: usize) -> WorkerCore {
-        let alarm = match &self.host {
-            Host::Tokio(handle) => Alarm::on(handle.clone()),
-            Host::Threads { .. } => Alarm::new(),
+        let keeper = match (&self.host, &self.clock) {
+            (Host::Tokio(handle), Clock::System { .. }) => Some(Keeper::new(handle.clone())),
+            _ => None,
         };
+        let timers = Timers::new(self.clock.clone(), self.tick, keeper);
         let shared = Arc::new(CoreShared {
             workers: (0..workers)
                 .map(|_| CachePadded::new(Worker::new()))
@@ -584,9 +616,10 @@ impl CoreBuilder {
             watchers: Mutex::default(),
             watched: AtomicUsize::new(0),
             executors: Mutex::default(),
-            alarm,
+            timers,
             options: self.options.clone(),
         });
+        shared.timers.attach(&shared);
         WorkerCore {
             handle: Arc::new(CoreHandle(shared)),
         }

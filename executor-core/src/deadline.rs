@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::frame;
 use crate::sync::plain::OnceLock;
 
 /// Nanoseconds from the process's own origin; 0: no deadline.
@@ -21,7 +22,8 @@ impl Deadline {
         (self.0 != 0).then(|| origin() + Duration::from_nanos(self.0))
     }
 
-    /// Whether it has passed; the clock is read only if there is a deadline.
+    /// Whether it has passed, by the clock of the core whose handler runs here, or the system's; it
+    /// is read only if there is a deadline.
     #[inline]
     pub(crate) fn has_passed(self) -> bool {
         self != Self::NONE && self.is_past()
@@ -29,9 +31,16 @@ impl Deadline {
 
     #[cold]
     fn is_past(self) -> bool {
-        self.instant()
-            .is_some_and(|instant| Instant::now() >= instant)
+        self.instant().is_some_and(has_passed)
     }
+}
+
+fn has_passed(instant: Instant) -> bool {
+    let now = frame::current()
+        // SAFETY: an environment outlives the polls that run under it.
+        .and_then(|frame| unsafe { &*frame.environment() }.core())
+        .map_or_else(Instant::now, |core| core.timers.now());
+    now >= instant
 }
 
 /// An hour before the first deadline was made.

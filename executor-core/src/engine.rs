@@ -5,14 +5,16 @@ use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::alarm;
 use crate::cell::{self, Cell, Header};
 use crate::context::PolicyContext;
 use crate::core::WorkerCore;
 use crate::envelope::Envelope;
 use crate::frame;
 use crate::message::Message;
-use crate::task::{NewUnderLimit, OnCore, UnderLimit};
+use crate::task::{NewUnderLimit, OnCore, UNADMITTED, UnderLimit};
+use crate::time::When;
+use crate::time::clockwork::Clockwork;
+use crate::time::delayed::Delayed;
 use crate::wait;
 use crate::worker;
 use crate::{Completion, RejectReason};
@@ -24,6 +26,7 @@ pub use crate::room::Slot;
 pub use crate::serial_shared::SerialShared;
 pub use crate::strand::{Draft, Started, Strand, StreamOwner};
 pub use crate::task::{Ended, Limiter, Promise, promise};
+pub use crate::time::every::Rearm;
 
 /// The atomics and locks of this build.
 pub mod sync {
@@ -48,7 +51,7 @@ pub fn check_exit(core: &WorkerCore) {
 
 /// Waits for `work`, but not longer than `limit`.
 pub async fn within<F: Future>(core: &WorkerCore, limit: Duration, work: F) -> Option<F::Output> {
-    alarm::within(&core.shared().alarm, limit, work).await
+    crate::time::sleep::within(&core.handle.0, limit, work).await
 }
 
 /// Whether blocking this thread could keep the work that it waits for from running.
@@ -163,7 +166,43 @@ where
     (Parked { cell }, unsafe { Completion::new(cell) })
 }
 
+/// Schedules a message of a parallel executor, to be admitted by its limiter when its time has come.
+/// The caller looks afterwards whether its executor was closed meanwhile.
+pub fn delay_message<M, H, F, T, E, L>(
+    core: &WorkerCore,
+    limiter: Arc<L>,
+    when: When,
+    envelope: Envelope<M>,
+    handler: H,
+) -> Delayed<T, E, M>
+where
+    M: Send + 'static,
+    H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+    L: Limiter,
+{
+    let shared = core.shared();
+    let tick = shared.timers.tick_of(when);
+    let lane = Clockwork::lane_of(thread_number() << 6);
+    let (parked, completion) = park_message(core, limiter, UNADMITTED, envelope, handler);
+    // SAFETY: the message is new and of this limiter, and the timer its runner from now on.
+    let timer = unsafe { shared.schedule(UnderLimit::<L>::DUE, parked.cell, lane, tick) };
+    Delayed::new(completion, timer)
+}
+
+/// Ends the delayed messages of a limiter as aborted.
+pub fn end_delayed<L: Limiter>(core: &WorkerCore, limiter: &Arc<L>) {
+    core.shared()
+        .sweep_timers(Some(Arc::as_ptr(limiter).cast()));
+}
+
 impl Parked {
+    pub(crate) fn new(cell: NonNull<Header>) -> Self {
+        Self { cell }
+    }
+
     /// Gives the message to the workers.
     pub fn release(self, core: &WorkerCore) {
         core.shared().push_admitted(self.cell.cast());

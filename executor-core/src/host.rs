@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use crate::core::CoreShared;
 use crate::error::BuildError;
 use crate::pool;
-use crate::worker::{OnDuty, Runner};
+use crate::worker::{OnDuty, Rest, Runner};
 
 /// How many looks a searching thread takes before it parks: about 10 us.
 const PATIENCE: u32 = 1_000;
@@ -68,12 +68,20 @@ fn run_thread(core: &CoreShared, index: usize) {
         if pool::is_unsettled() {
             pool::settle();
         }
-        if runner.lie_down() {
-            core.note_quiet();
-            core.workers[index].counts.parked();
-            parker.park();
-            runner.woken();
+        let rest = runner.lie_down();
+        if matches!(rest, Rest::Not) {
+            continue;
         }
+        core.note_quiet();
+        core.workers[index].counts.parked();
+        let up = match rest {
+            Rest::Until(deadline) => parker.park_until(deadline) || runner.wake_up(),
+            Rest::Not | Rest::Long => false,
+        };
+        if !up {
+            parker.park();
+        }
+        runner.woken();
     }
 }
 
@@ -127,7 +135,7 @@ impl WorkerTask {
                 core.check_exit();
                 break Poll::Ready(());
             }
-            if !runner.lie_down() {
+            if matches!(runner.lie_down(), Rest::Not) {
                 continue;
             }
             core.note_quiet();

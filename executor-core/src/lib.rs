@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 
-mod alarm;
 mod batch;
+mod callbacks;
 mod cell;
 mod clock;
 mod completion;
@@ -36,12 +36,14 @@ mod strand_word;
 mod sync;
 mod task;
 mod thread_id;
+mod time;
 mod trail;
 mod wait;
 mod waiting;
 mod worker;
 
 pub use batch::Batch;
+pub use callbacks::Callbacks;
 pub use completion::Completion;
 pub use context::PolicyContext;
 pub use core::{CoreBuilder, CoreMetrics, DEFAULT_BUDGET, MAX_WORKERS, WorkerCore};
@@ -60,5 +62,10 @@ pub use pool::{
 };
 pub use services::{MissingService, Services};
 pub use strand::INLINE_DEPTH;
+pub use time::clock::VirtualClock;
+pub use time::delayed::Delayed;
+pub use time::every::{Schedule, Tick};
+pub use time::sleep::{Elapsed, Interval, MissedTick, Sleep};
+pub use time::{DEFAULT_TICK, When};
 pub use trail::{Decision, RETAINED_TRAILS, Trail, retained_trails};
 pub use worker::MAX_BATCH;

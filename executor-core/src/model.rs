@@ -3,6 +3,7 @@
 //! Run by `ci.sh loom`. A cell that is freed is marked, not returned, so that a later touch is seen.
 
 mod pool;
+mod time;
 
 use std::sync::atomic::AtomicUsize as Plain;
 use std::sync::atomic::Ordering::SeqCst;
@@ -15,6 +16,7 @@ use crate::sleep::Sleepers;
 use crate::status::{Cancel, Detach, Finish, Look, Start, Status};
 use crate::strand_word::{LetGo, Push, StrandWord};
 use crate::sync::{AtomicUsize, Ordering, model_fence};
+use crate::time::wheel::NEVER;
 
 // ---- a stream's word -------------------------------------------------------------------------
 
@@ -476,7 +478,7 @@ impl Workers {
                 }
                 return true;
             }
-            self.sleepers.lie_down(index, searching);
+            let _keeps = self.sleepers.lie_down(index, searching, NEVER);
             if !(self.has_work() && self.sleepers.get_up(index)) {
                 return false;
             }

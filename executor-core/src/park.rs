@@ -6,6 +6,7 @@
 use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, Thread};
+use std::time::Instant;
 
 use crate::sync::plain::Mutex;
 use crate::sync::{AtomicU8, Ordering};
@@ -48,7 +49,20 @@ impl Parker {
         }
     }
 
-    /// The same for a task.
+    /// Sleeps until [`Parker::wake`] or `deadline`; false: nobody has woken it.
+    pub(crate) fn park_until(&self, deadline: Instant) -> bool {
+        // ORDERING: as above.
+        while self.flag.swap(ASLEEP, Ordering::Acquire) != WOKEN {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            thread::park_timeout(left);
+        }
+        true
+    }
+
+    /// As [`Parker::park`], for a task.
     pub(crate) fn poll_park(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.flag.swap(ASLEEP, Ordering::Acquire) == WOKEN {
             return Poll::Ready(());

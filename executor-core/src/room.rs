@@ -42,7 +42,7 @@ impl Room {
 }
 
 /// Somebody who waits for a place.
-trait Waiter: Send {
+pub(crate) trait Waiter: Send {
     fn room(&self) -> &Room;
     fn is_awaited(&self) -> bool;
     /// Hands over the place that was taken for it; at most once.
@@ -272,13 +272,20 @@ impl Bounds {
     /// Waits in line for a place in the strand's queue.
     pub(crate) fn wait<O: StreamOwner>(&self, strand: &Arc<Strand<O>>) -> Completion<Slot<O>> {
         let (promise, completion) = promise();
-        let waiter = Queued::new(StrandWaiter {
+        let waiter = StrandWaiter {
             strand: Arc::clone(strand),
             promise: Some(promise),
-        });
+        };
+        self.wait_in_line(strand.room(), waiter);
+        completion
+    }
+
+    /// Puts a waiter in line; it may have its place when this returns.
+    pub(crate) fn wait_in_line(&self, room: &Room, waiter: impl Waiter + 'static) {
+        let waiter = Queued::new(waiter);
         let mut gone = Vec::new();
         let mut lines = self.lock();
-        let line = lines.of(strand.room());
+        let line = lines.of(room);
         // Those who gave up in the middle of the line leave with the next who comes.
         for _ in 0..line.len() {
             match line.pop_front() {
@@ -293,8 +300,7 @@ impl Bounds {
         drop(lines);
         drop(gone);
         model_fence();
-        self.serve(strand.room());
-        completion
+        self.serve(room);
     }
 
     /// Turns everybody away; their completions end as aborted.

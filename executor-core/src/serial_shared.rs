@@ -18,6 +18,8 @@ pub struct SerialShared {
     bounds: Bounds,
     counters: Counters,
     phase: AtomicU8,
+    /// 1: no handle is left that could wait for a delayed message.
+    delays_nothing: AtomicU8,
     /// The drain generation: messages carry the one in which they, or the message whose handler
     /// submitted them, were admitted.
     generation: AtomicUsize,
@@ -36,12 +38,13 @@ impl SerialShared {
         total: Option<usize>,
     ) -> Self {
         Self {
+            environment: environment.with_time(&core),
             core,
-            environment,
             inline,
             bounds: Bounds::new(per_stream, total),
             counters: Counters::new(),
             phase: AtomicU8::new(OPEN),
+            delays_nothing: AtomicU8::new(0),
             generation: AtomicUsize::new(0),
             descendants: AtomicU64::new(0),
         }
@@ -97,6 +100,24 @@ impl SerialShared {
     pub fn close(&self, abort: bool) {
         self.phase
             .fetch_max(if abort { ABORTING } else { CLOSED }, Ordering::SeqCst);
+    }
+
+    /// Refuses delayed messages from now on, and ends those there are: no handle is left.
+    pub fn abandon_delayed(&self) {
+        self.delays_nothing.store(1, Ordering::SeqCst);
+        self.end_delayed();
+    }
+
+    /// Whether delayed messages are refused.
+    pub fn delays_nothing(&self) -> bool {
+        self.is_closed() || self.delays_nothing.load(Ordering::SeqCst) != 0
+    }
+
+    /// Ends the delayed messages of all streams as aborted; after [`SerialShared::close`], or when
+    /// the executor is gone.
+    pub fn end_delayed(&self) {
+        self.core()
+            .sweep_timers(Some(std::ptr::from_ref(self).cast()));
     }
 
     /// Turns away who waits for room; after [`SerialShared::close`] and closing every stream.

@@ -17,6 +17,8 @@
 //! - I4. The state is made before a context sees it, and dropped only between messages or with the
 //!   stream.
 
+mod due;
+
 use std::cell::{Cell as StdCell, UnsafeCell};
 use std::future::Future;
 use std::marker::PhantomData;
@@ -884,8 +886,8 @@ impl<F: FnOnce() + Send + 'static> Job for Control<F> {
 #[repr(C)]
 pub(crate) struct StrandScope {
     head: NonNull<Head>,
-    /// The drain generation.
-    generation: u32,
+    /// The drain generation; that of a delayed message is set when it is admitted.
+    generation: StdCell<u32>,
     /// The cell that waits for this one, from a [`CellRef`]; set before anybody asks, or by
     /// `adopt` at the end of the first poll.
     caller: std::sync::atomic::AtomicPtr<Header>,
@@ -917,7 +919,7 @@ impl MakeScope<StrandScope> for NewScope {
         // SAFETY: as above.
         let place = unsafe { &raw mut (*slot).generation };
         // SAFETY: as above.
-        unsafe { place.write(self.generation) };
+        unsafe { place.write(StdCell::new(self.generation)) };
         // SAFETY: as above.
         let place = unsafe { &raw mut (*slot).caller };
         // SAFETY: as above.
@@ -1000,7 +1002,7 @@ impl Scope for StrandScope {
     }
 
     fn generation(&self) -> u32 {
-        self.generation
+        self.generation.get()
     }
 
     #[inline]

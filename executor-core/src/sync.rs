@@ -24,12 +24,12 @@ pub use std::sync::atomic::{AtomicU64, Ordering};
 /// no protocol is modelled.
 pub(crate) mod plain {
     #[cfg(not(executor_tsan))]
-    pub(crate) use std::sync::{Condvar, OnceLock};
+    pub(crate) use std::sync::OnceLock;
     #[cfg(not(executor_tsan))]
     pub use std::sync::{Mutex, MutexGuard};
 
     #[cfg(executor_tsan)]
-    pub(crate) use super::visible::{Condvar, OnceLock};
+    pub(crate) use super::visible::OnceLock;
     #[cfg(executor_tsan)]
     pub use super::visible::{Mutex, MutexGuard};
 }

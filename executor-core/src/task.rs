@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use crate::cell::{Cell, Header, Job, MakeScope, Scope, Step, drop_quietly};
 use crate::context::Mooring;
 use crate::core::CoreShared;
+use crate::engine::Parked;
 use crate::envelope::Envelope;
 use crate::environment::Environment;
 use crate::error::Failure;
@@ -19,6 +20,7 @@ use crate::lane::Link;
 use crate::message::MessageScope;
 use crate::metrics::Outcome;
 use crate::strand::StreamName;
+use crate::time::kind::{Kind, end_cell};
 use crate::worker::Turn;
 
 /// A closure as a job.
@@ -268,7 +270,7 @@ impl Scope for OnCore {
 ///
 /// # Safety
 /// The cell's scope is a `P`, and the cell outlives the use of the reference.
-unsafe fn scope_of<'a, P>(cell: NonNull<Header>) -> &'a P {
+pub(crate) unsafe fn scope_of<'a, P>(cell: NonNull<Header>) -> &'a P {
     // SAFETY: as the caller says.
     let offset = unsafe { cell.as_ref() }.vtable().scope_offset;
     // SAFETY: the scope lies there, in the cell.
@@ -286,6 +288,16 @@ pub trait Limiter: Send + Sync + 'static {
     fn retire(&self, outcome: Ended, generation: u32);
     /// Whether a shutdown in abort mode runs.
     fn is_aborting(&self) -> bool;
+    /// The drain generation of messages admitted now.
+    fn generation(&self) -> u32;
+    /// Admits a delayed message whose time has come, behind all that wait; it waits for nothing, and
+    /// runs no code of the user.
+    ///
+    /// # Errors
+    /// The message comes back when new ones are refused.
+    fn admit(&self, generation: u32, message: Parked) -> Result<(), Parked>;
+    /// Counts a delayed message that ended before it was admitted.
+    fn forgo(&self, outcome: Ended);
 }
 
 /// How a message ended, for a [`Limiter`].
@@ -312,12 +324,16 @@ impl Ended {
     }
 }
 
+/// The generation of a delayed message before its time.
+pub(crate) const UNADMITTED: u32 = u32::MAX;
+
 /// The scope of a message of a parallel executor.
 #[repr(C)]
 pub(crate) struct UnderLimit<L: Limiter> {
     on_core: OnCore,
     limiter: Arc<L>,
-    generation: u32,
+    /// The drain generation; that of a delayed message is set when it is admitted.
+    generation: StdCell<u32>,
     /// Last, since its own last part is not written before the start.
     mooring: Mooring,
 }
@@ -347,8 +363,39 @@ impl<L: Limiter> MakeScope<UnderLimit<L>> for NewUnderLimit<L> {
         // SAFETY: as above.
         let place = unsafe { &raw mut (*slot).generation };
         // SAFETY: as above.
-        unsafe { place.write(self.generation) };
+        unsafe { place.write(StdCell::new(self.generation)) };
     }
+}
+
+impl<L: Limiter> UnderLimit<L> {
+    /// A delayed message whose time has come: the cell is ours to run, and has this scope.
+    fn admit(cell: NonNull<Header>, _: &CoreShared) -> Option<*const ()> {
+        // SAFETY: as above.
+        let scope = unsafe { scope_of::<Self>(cell) };
+        let limiter = Arc::clone(&scope.limiter);
+        scope.generation.set(limiter.generation());
+        let parked = Parked::new(cell);
+        match limiter.admit(scope.generation.get(), parked) {
+            Ok(()) => Some(ptr::null()),
+            Err(_refused) => {
+                scope.generation.set(UNADMITTED);
+                None
+            }
+        }
+    }
+
+    /// A delayed message under a limit.
+    pub(crate) const DUE: &'static Kind = &Kind {
+        admit: Self::admit,
+        settle: |_| {},
+        end: end_cell,
+        owner: |cell| {
+            // SAFETY: the cell is ours to run, and has this scope.
+            let scope = unsafe { scope_of::<Self>(cell) };
+            Arc::as_ptr(&scope.limiter).cast()
+        },
+        is_awaited: false,
+    };
 }
 
 impl<L: Limiter> Scope for UnderLimit<L> {
@@ -384,7 +431,7 @@ impl<L: Limiter> Scope for UnderLimit<L> {
     }
 
     fn generation(&self) -> u32 {
-        self.generation
+        self.generation.get()
     }
 
     #[inline]
@@ -394,7 +441,10 @@ impl<L: Limiter> Scope for UnderLimit<L> {
 
     fn retire(&self, outcome: Outcome) {
         self.on_core.strike();
-        self.limiter.retire(Ended(outcome), self.generation);
+        match self.generation.get() {
+            UNADMITTED => self.limiter.forgo(Ended(outcome)),
+            generation => self.limiter.retire(Ended(outcome), generation),
+        }
     }
 
     unsafe fn run(link: NonNull<Link>, turn: &Turn<'_>) {
@@ -430,7 +480,7 @@ unsafe impl<L: Limiter> MessageScope for UnderLimit<L> {
 }
 
 /// The job of a [`Promise`]: nothing runs, somebody keeps the other end.
-struct Promised<T>(std::marker::PhantomData<fn() -> T>);
+pub(crate) struct Promised<T>(std::marker::PhantomData<fn() -> T>);
 
 impl<T: Send + 'static> Job for Promised<T> {
     type Value = T;
@@ -489,6 +539,11 @@ impl<T: Send + 'static> Promise<T> {
         // SAFETY: the runner's hold keeps the cell alive.
         self.cell
             .is_some_and(|cell| unsafe { cell.as_ref() }.status.is_joined())
+    }
+
+    /// The promise's cell, whose runner is the caller now.
+    pub(crate) fn into_cell(mut self) -> NonNull<Header> {
+        self.cell.take().expect("a promise is given away once")
     }
 
     fn settle(&mut self, output: Result<T, Failure>) {

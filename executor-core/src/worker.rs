@@ -15,6 +15,7 @@
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicPtr;
+use std::time::Instant;
 
 use crate::core::CoreShared;
 use crate::lane::{Lane, Link, List, Pushed};
@@ -27,6 +28,8 @@ pub const MAX_BATCH: usize = if cfg!(executor_tiny) { 2 } else { 128 };
 const LOOT: usize = 16;
 /// After how many batches a worker looks at the other lanes before its own.
 const FAIRNESS_INTERVAL: usize = 61;
+/// After how many links of a batch a worker looks for timers that are due.
+const TEND_INTERVAL: u64 = 16;
 
 /// The part of a worker that others can reach.
 pub(crate) struct Worker {
@@ -173,6 +176,17 @@ impl Worker {
     }
 }
 
+/// How long a worker may sleep.
+#[must_use]
+pub(crate) enum Rest {
+    /// There is work.
+    Not,
+    /// Until it is woken, or the next timer is due.
+    Until(Instant),
+    /// Until it is woken.
+    Long,
+}
+
 /// What a worker does with its time; shared by the hosts.
 pub(crate) struct Runner<'a> {
     core: &'a CoreShared,
@@ -209,19 +223,20 @@ impl<'a> Runner<'a> {
         &self.core.workers[self.index]
     }
 
-    /// Runs one batch; false: there was nothing to run.
+    /// Fires what is due, and runs one batch; false: there was nothing to do.
     pub(crate) fn run_batch(&mut self) -> bool {
         let me = self.me();
         self.batches = self.batches.wrapping_add(1);
+        let fired = self.core.tend();
         let list = self.find();
         if list.is_empty() {
-            return false;
+            return fired;
         }
         let more = me.fill(list, self.core.options.batch);
         if self.searching {
             self.searching = false;
             self.core.sleepers.stop_searching();
-            if more || self.core.has_work() {
+            if more || self.core.has_work() || self.core.is_unwatched() {
                 self.core.wake_one();
             }
         } else if more {
@@ -327,6 +342,9 @@ impl<'a> Runner<'a> {
                 continue;
             };
             ran += 1;
+            if ran % TEND_INTERVAL == 0 {
+                self.core.tend();
+            }
             // SAFETY: I3: the link is ours.
             let vtable = unsafe { link.as_ref() }.vtable;
             // SAFETY: virtual tables are static.
@@ -359,17 +377,29 @@ impl<'a> Runner<'a> {
         false
     }
 
-    /// Goes to sleep unless there is work after all; true: the worker may park now.
-    pub(crate) fn lie_down(&mut self) -> bool {
-        self.core.sleepers.lie_down(self.index, self.searching);
+    /// Goes to sleep unless there is work after all.
+    pub(crate) fn lie_down(&mut self) -> Rest {
+        let core = self.core;
+        let next = core.timers.watch();
+        let keeps = core.sleepers.lie_down(self.index, self.searching, next);
         self.searching = false;
-        if (self.core.has_work() || self.core.should_exit())
-            && self.core.sleepers.get_up(self.index)
+        if (core.has_work() || core.should_exit() || core.is_unwatched())
+            && core.sleepers.get_up(self.index)
         {
             self.searching = true;
-            return false;
+            Rest::Not
+        } else if keeps {
+            Rest::Until(core.timers.instant_of(next))
+        } else {
+            Rest::Long
         }
-        true
+    }
+
+    /// Nobody has woken the worker that kept the time; false: somebody does so just now.
+    pub(crate) fn wake_up(&mut self) -> bool {
+        let up = self.core.sleepers.get_up(self.index);
+        self.searching |= up;
+        up
     }
 
     /// The worker was woken by a [`crate::sleep::Sleepers::wake_one`], which made it a searcher.
@@ -383,7 +413,7 @@ impl<'a> Runner<'a> {
             self.searching = false;
             self.core.sleepers.stop_searching();
             // A push that saw this searcher has woken nobody (sleep, I3).
-            if self.core.has_work() {
+            if self.core.has_work() || self.core.is_unwatched() {
                 self.core.wake_one();
             }
         }

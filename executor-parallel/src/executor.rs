@@ -24,7 +24,18 @@ use crate::gate::{Gate, Permit, Wait};
 /// threads do not share.
 #[derive(Clone)]
 pub struct ParallelExecutor {
-    gate: Arc<Gate>,
+    pub(crate) gate: Arc<Gate>,
+    /// Dropped with the last handle.
+    _life: Arc<Life>,
+}
+
+/// What ends with the last handle of an executor: what is delayed.
+struct Life(Arc<Gate>);
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.0.abandon_delayed();
+    }
 }
 
 /// Leaves a permit that was waited for to the message that is to run under it.
@@ -56,7 +67,11 @@ impl ParallelExecutor {
     }
 
     pub(crate) fn new(gate: Arc<Gate>) -> Self {
-        Self { gate }
+        let life = Life(Arc::clone(&gate));
+        Self {
+            gate,
+            _life: Arc::new(life),
+        }
     }
 
     /// Runs a message in the caller's own future, once there is a permit.
@@ -425,6 +440,7 @@ impl Lifecycle for Gate {
 
     fn refuse(&self, mode: Shutdown) {
         Self::close(self, mode == Shutdown::Abort);
+        self.end_delayed();
         if mode == Shutdown::Abort {
             executor_core::engine::wake_waiting(&self.core);
         }

@@ -4,7 +4,7 @@
 //! are frozen (`permits`, I3). No user code runs under it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
 
 use executor_core::engine::sync::{Mutex, MutexGuard};
@@ -21,7 +21,7 @@ const ABORTING: u8 = 2;
 
 /// What all handles of one parallel executor share.
 pub(crate) struct Gate {
-    me: Weak<Self>,
+    pub(crate) me: Weak<Self>,
     pub(crate) core: WorkerCore,
     pub(crate) environment: Environment,
     pub(crate) counts: Counts,
@@ -29,6 +29,8 @@ pub(crate) struct Gate {
     queue: usize,
     line: Mutex<Line>,
     phase: AtomicU8,
+    /// Whether no handle is left, so that nothing is delayed any more.
+    pub(crate) abandoned: AtomicBool,
     /// The drain generation of new messages.
     generation: AtomicU32,
 }
@@ -92,8 +94,8 @@ impl Gate {
     ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
+            environment: environment.with_time(&core),
             core,
-            environment,
             counts: Counts::default(),
             permits: Permits::new(limit),
             queue,
@@ -106,6 +108,7 @@ impl Gate {
                 tidy_at: 64,
             }),
             phase: AtomicU8::new(OPEN),
+            abandoned: AtomicBool::new(false),
             generation: AtomicU32::new(0),
         })
     }
@@ -201,12 +204,21 @@ impl Gate {
         generation: u32,
         parked: impl FnOnce() -> Parked,
     ) -> Result<(), RejectReason> {
+        self.submit_within(self.queue, generation, parked)
+    }
+
+    fn submit_within(
+        &self,
+        queue: usize,
+        generation: u32,
+        parked: impl FnOnce() -> Parked,
+    ) -> Result<(), RejectReason> {
         let mut line = self.lock();
         if self.is_closed() {
             return Err(RejectReason::Closed);
         }
-        if line.waiters.len() >= self.queue {
-            return Err(RejectReason::Full { limit: self.queue });
+        if line.waiters.len() >= queue {
+            return Err(RejectReason::Full { limit: queue });
         }
         self.freeze(&mut line);
         line.admit(generation);
@@ -457,5 +469,29 @@ impl Limiter for Gate {
 
     fn is_aborting(&self) -> bool {
         self.phase.load(Ordering::Relaxed) == ABORTING
+    }
+
+    fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    fn admit(&self, generation: u32, message: Parked) -> Result<(), Parked> {
+        if self.permits.try_take() == Attempt::Taken {
+            message.release(&self.core);
+            return Ok(());
+        }
+        let mut message = Some(message);
+        // Its own place is kept for it: the bound is for those who can be told to wait.
+        let admitted = self.submit_within(usize::MAX, generation, || {
+            message.take().expect("released once")
+        });
+        match (admitted, message) {
+            (Err(_), Some(message)) => Err(message),
+            _ => Ok(()),
+        }
+    }
+
+    fn forgo(&self, outcome: Ended) {
+        self.counts.ended(outcome);
     }
 }

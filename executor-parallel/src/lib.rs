@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod delay;
 mod execute;
 mod executor;
 mod gate;
@@ -10,10 +11,12 @@ mod model;
 mod permits;
 
 pub use builder::{DEFAULT_QUEUE, MAX_CONCURRENCY, ParallelBuilder};
+pub use delay::Delay;
 pub use execute::Execute;
 pub use executor::{ParallelExecutor, ParallelMetrics};
 pub use executor_core::{
-    BuildError, Completion, CoreBuilder, CoreMetrics, Decision, Envelope, ExecuteError, Executor,
-    Failure, Hop, HopKind, JoinAll, MissingService, Panic, PolicyContext, RejectReason, Rejected,
-    Report, Shutdown, Submission, Totals, Trail, WorkerCore, join_all,
+    BuildError, Completion, CoreBuilder, CoreMetrics, Decision, Delayed, Elapsed, Envelope,
+    ExecuteError, Executor, Failure, Hop, HopKind, Interval, JoinAll, MissedTick, MissingService,
+    Panic, PolicyContext, RejectReason, Rejected, Report, Schedule, Shutdown, Sleep, Submission,
+    Tick, Totals, Trail, VirtualClock, When, WorkerCore, join_all,
 };

@@ -13,7 +13,7 @@ use executor_core::{
 
 use crate::builder::SerialBuilder;
 use crate::execute::{ByKey, Execute};
-use crate::registry::{Registry, SerialMetrics};
+use crate::registry::{Life, Registry, SerialMetrics};
 use crate::stream::Stream;
 
 /// Handles messages of one key one after another, in the order of admission, and messages of
@@ -23,12 +23,14 @@ use crate::stream::Stream;
 /// handle that skips this.
 pub struct SerialExecutor<K: Send + Sync + 'static, S: Send + 'static = ()> {
     registry: Arc<Registry<K, S>>,
+    life: Arc<Life>,
 }
 
 impl<K: Send + Sync + 'static, S: Send + 'static> Clone for SerialExecutor<K, S> {
     fn clone(&self) -> Self {
         Self {
             registry: Arc::clone(&self.registry),
+            life: Arc::clone(&self.life),
         }
     }
 }
@@ -46,13 +48,20 @@ where
     S: Send + 'static,
 {
     pub(crate) fn new(registry: Arc<Registry<K, S>>) -> Self {
-        Self { registry }
+        let life = Arc::new(Life(Arc::clone(&registry.common.shared)));
+        Self { registry, life }
     }
 
     /// A handle to the stream of `key`.
     #[inline]
     pub fn stream(&self, key: &K) -> Stream<K, S> {
-        Stream::new(self.registry.stream(key))
+        Stream::new(self.registry.stream(key), Some(Arc::clone(&self.life)))
+    }
+
+    /// The same for one call, during which this handle is there.
+    #[inline]
+    pub(crate) fn brief(&self, key: &K) -> Stream<K, S> {
+        Stream::new(self.registry.stream(key), None)
     }
 
     /// Admits a message at the first poll and waits for its outcome; see [`Stream::execute`].
@@ -98,7 +107,7 @@ where
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.stream(&key).submit(envelope, handler)
+        self.brief(&key).submit(envelope, handler)
     }
 
     /// Admits a message now, without waiting; see [`Stream::try_submit`].
@@ -119,7 +128,7 @@ where
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.stream(&key).try_submit(envelope, handler)
+        self.brief(&key).try_submit(envelope, handler)
     }
 
     /// Waits for room, and then admits a message; see [`Stream::submit_wait`].
@@ -139,7 +148,7 @@ where
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.stream(&key).submit_wait(envelope, handler).await
+        self.brief(&key).submit_wait(envelope, handler).await
     }
 
     /// Admits many messages of one key as one; see [`Stream::submit_batch`].
@@ -156,7 +165,7 @@ where
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.stream(&key).submit_batch(envelopes, handler)
+        self.brief(&key).submit_batch(envelopes, handler)
     }
 
     /// Waits until everything that was admitted before, and everything its handlers admit, is

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod delay;
 mod execute;
 mod executor;
 mod orphans;
@@ -9,11 +10,13 @@ mod registry;
 mod stream;
 
 pub use builder::{DEFAULT_QUEUE_PER_STREAM, DEFAULT_RESIDENT_STREAMS, SerialBuilder};
+pub use delay::Delay;
 pub use executor::SerialExecutor;
 pub use executor_core::{
-    Batch, BuildError, CallChain, Completion, CoreBuilder, CoreMetrics, Decision, Envelope,
-    ExecuteError, Executor, Failure, Hop, HopKind, JoinAll, MissingService, Panic, PolicyContext,
-    RejectReason, Rejected, Report, Shutdown, Submission, Totals, Trail, WorkerCore, join_all,
+    Batch, BuildError, CallChain, Completion, CoreBuilder, CoreMetrics, Decision, Delayed, Elapsed,
+    Envelope, ExecuteError, Executor, Failure, Hop, HopKind, Interval, JoinAll, MissedTick,
+    MissingService, Panic, PolicyContext, RejectReason, Rejected, Report, Schedule, Shutdown,
+    Sleep, Submission, Tick, Totals, Trail, VirtualClock, When, WorkerCore, join_all,
 };
 pub use registry::SerialMetrics;
 pub use stream::Stream;

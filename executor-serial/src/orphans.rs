@@ -125,6 +125,7 @@ where
         let streams = self.streams();
         streams.iter().for_each(|stream| stream.close());
         self.shared.turn_waiters_away();
+        self.shared.end_delayed();
         if self.shared.is_aborting() {
             streams.iter().for_each(Strand::kick);
         }

@@ -345,3 +345,12 @@ impl Drop for DropSignal {
         }
     }
 }
+
+/// What ends with the last handle of an executor and of its streams: what is delayed.
+pub(crate) struct Life(pub(crate) Arc<SerialShared>);
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.0.abandon_delayed();
+    }
+}

@@ -11,19 +11,22 @@ use executor_core::{
 };
 
 use crate::execute::{Execute, refuse};
-use crate::registry::{Keyed, KeyedStrand};
+use crate::registry::{Keyed, KeyedStrand, Life};
 
 /// A handle to one stream: the same operations as the executor's, without the look-up of the key.
 ///
 /// A stream with a handle is not evicted, and keeps its state.
 pub struct Stream<K: Send + Sync + 'static, S: Send + 'static = ()> {
-    strand: KeyedStrand<K, S>,
+    pub(crate) strand: KeyedStrand<K, S>,
+    /// None in a handle that lives for one call of the executor.
+    life: Option<Arc<Life>>,
 }
 
 impl<K: Send + Sync + 'static, S: Send + 'static> Clone for Stream<K, S> {
     fn clone(&self) -> Self {
         Self {
             strand: Arc::clone(&self.strand),
+            life: self.life.clone(),
         }
     }
 }
@@ -34,8 +37,8 @@ where
     S: Send + 'static,
 {
     #[inline]
-    pub(crate) fn new(strand: KeyedStrand<K, S>) -> Self {
-        Self { strand }
+    pub(crate) fn new(strand: KeyedStrand<K, S>, life: Option<Arc<Life>>) -> Self {
+        Self { strand, life }
     }
 
     /// The key.

@@ -109,41 +109,6 @@ impl<T> std::fmt::Debug for MutexGuard<'_, T> {
     }
 }
 
-/// As [`std::sync::Condvar`].
-#[derive(Default)]
-pub(crate) struct Condvar {
-    /// Changes with every notification.
-    turn: AtomicU64,
-}
-
-impl Condvar {
-    /// Waits for a notification, or for `limit`, without the lock; the flag says which.
-    ///
-    /// # Errors
-    /// None; the result is that of the original.
-    pub(crate) fn wait_timeout<'a, T>(
-        &self,
-        guard: MutexGuard<'a, T>,
-        limit: Duration,
-    ) -> LockResult<(MutexGuard<'a, T>, bool)> {
-        let (mutex, until) = (guard.mutex, Instant::now() + limit);
-        // ORDERING: the lock orders everything; the turn is only a hint to look again.
-        let turn = self.turn.load(Ordering::Relaxed);
-        drop(guard);
-        let mut is_late = false;
-        while !is_late && self.turn.load(Ordering::Relaxed) == turn {
-            std::thread::sleep(Duration::from_micros(100));
-            is_late = Instant::now() >= until;
-        }
-        let guard = mutex.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok((guard, is_late))
-    }
-
-    pub(crate) fn notify_one(&self) {
-        self.turn.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 const EMPTY: u8 = 0;
 const FILLING: u8 = 1;
 const FULL: u8 = 2;

@@ -1,9 +1,11 @@
 //! The worker core, from the outside.
 
+mod callbacks;
 mod completions;
 mod eventually;
 mod hosts;
 mod ledger;
 mod sizes;
 mod sleeping;
+mod timers;
 mod workers;

@@ -2,6 +2,7 @@
 
 #[path = "../../../executor-core/tests/contract/mod.rs"]
 mod contract;
+mod delayed;
 mod limit;
 mod permits;
 mod subject;

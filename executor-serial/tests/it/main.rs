@@ -4,6 +4,7 @@ mod abandoned;
 mod capacity;
 #[path = "../../../executor-core/tests/contract/mod.rs"]
 mod contract;
+mod delayed;
 mod order;
 mod orphans;
 mod reentrancy;

@@ -1,0 +1,268 @@
+//! Time inside the workers: one clockwork for each core, and no thread, task or tick for it.
+//!
+//! # Who keeps the time
+//! - Awake workers look at the next tick between batches, and fire what is due.
+//! - Of the workers that sleep on threads of their own, one keeps the time: it parks until the next
+//!   tick (`sleep`). Who makes the next tick earlier than that wakes it, once.
+//! - On a tokio runtime workers are tasks, and whether the runtime has a timer cannot be told. There
+//!   a thread of its blocking pool keeps the time, while there is a timer (`keeper`).
+//! - On virtual time nobody does: who moves the clock fires what is due then.
+
+pub(crate) mod clock;
+pub(crate) mod clockwork;
+pub(crate) mod delayed;
+pub(crate) mod entry;
+pub(crate) mod every;
+pub(crate) mod keeper;
+pub(crate) mod kind;
+pub(crate) mod remains;
+pub(crate) mod sleep;
+pub(crate) mod timer;
+pub(crate) mod wheel;
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::cell::Header;
+use crate::core::CoreShared;
+use crate::sync::{AtomicU8, Ordering};
+use clock::{Clock, nanos_of};
+use clockwork::Clockwork;
+use entry::{Entry, LAST_TICK};
+use keeper::Keeper;
+use kind::Kind;
+use timer::Timer;
+use wheel::NEVER;
+
+/// The length of a tick, unless the builder says otherwise.
+pub const DEFAULT_TICK: Duration = Duration::from_millis(1);
+/// How many slices of timers fire before other work has its turn.
+const SLICES: usize = 4;
+
+const OPEN: u8 = 0;
+const CLOSED: u8 = 1;
+const OVER: u8 = 2;
+
+/// The time of one core.
+pub(crate) struct Timers {
+    clockwork: &'static Clockwork,
+    clock: Clock,
+    /// Nanoseconds of a tick.
+    tick: u64,
+    /// The thread that keeps the time, where workers cannot.
+    keeper: Option<Keeper>,
+    phase: AtomicU8,
+}
+
+/// When a timer is to fire.
+#[derive(Debug, Clone, Copy)]
+pub enum When {
+    /// So long from now.
+    After(Duration),
+    /// At this instant, or at once if it is past.
+    At(Instant),
+}
+
+impl Timers {
+    pub(crate) fn new(clock: Clock, tick: Duration, keeper: Option<Keeper>) -> Self {
+        Self {
+            clockwork: Clockwork::lease(),
+            clock,
+            tick: nanos_of(tick).max(1),
+            keeper,
+            phase: AtomicU8::new(OPEN),
+        }
+    }
+
+    /// Tells the clock and the clockwork whom they serve.
+    pub(crate) fn attach(&self, core: &Arc<CoreShared>) {
+        self.clockwork.serve(Arc::downgrade(core));
+        if let Clock::Virtual(clock) = &self.clock {
+            clock.attach(Arc::downgrade(core));
+        }
+    }
+
+    /// The last tick that has begun.
+    pub(crate) fn present(&self) -> u64 {
+        self.clock.now() / self.tick
+    }
+
+    /// The present.
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.instant_at(self.clock.now())
+    }
+
+    #[inline]
+    pub(crate) fn nanos_of(&self, when: When) -> u64 {
+        match when {
+            When::After(delay) => self.clock.now().saturating_add(nanos_of(delay)),
+            When::At(instant) => self.clock.nanos_at(instant),
+        }
+    }
+
+    /// The first tick that is not before `when`.
+    #[inline]
+    pub(crate) fn tick_of(&self, when: When) -> u64 {
+        let nanos = self.nanos_of(when);
+        // A constant divides faster, and this is on the way of every timer.
+        let tick = if self.tick == 1_000_000 {
+            nanos.div_ceil(1_000_000)
+        } else {
+            nanos.div_ceil(self.tick)
+        };
+        tick.min(LAST_TICK)
+    }
+
+    fn nanos_at(&self, tick: u64) -> u64 {
+        tick.saturating_mul(self.tick)
+    }
+
+    /// The tick until which a worker that goes to sleep may park, if it keeps the time.
+    pub(crate) fn watch(&self) -> u64 {
+        if self.keeper.is_some() || self.clock.is_virtual() {
+            NEVER
+        } else {
+            self.clockwork.next()
+        }
+    }
+
+    /// When a tick begins.
+    pub(crate) fn instant_of(&self, tick: u64) -> Instant {
+        self.clock.instant_at(self.nanos_at(tick))
+    }
+
+    /// When the next timer is due, or one that was cancelled since.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        let next = self.clockwork.next();
+        (next != NEVER).then(|| self.instant_of(next))
+    }
+
+    /// Whether something is due that only an awake worker sees.
+    fn is_due_virtually(&self) -> bool {
+        self.clock.is_virtual()
+            && self.nanos_at(self.clockwork.next()) <= self.clock.now()
+            && self.clockwork.next() != NEVER
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.phase.load(Ordering::SeqCst) == OPEN
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.phase.load(Ordering::SeqCst) == OVER
+    }
+}
+
+impl Drop for Timers {
+    fn drop(&mut self) {
+        self.clockwork.retire();
+    }
+}
+
+impl CoreShared {
+    /// Schedules `cell`; the caller checks afterwards whether its owner was closed meanwhile.
+    ///
+    /// # Safety
+    /// The cell is as its kind wants it, and the caller, its runner, gives it away.
+    #[inline]
+    pub(crate) unsafe fn schedule(
+        &self,
+        kind: &'static Kind,
+        cell: NonNull<Header>,
+        lane: u16,
+        tick: u64,
+    ) -> Timer {
+        let timers = &self.timers;
+        let entry = Entry::new(tick, lane, kind, cell, true);
+        // SAFETY: it is new, and has a handle.
+        if unsafe { timers.clockwork.schedule(entry, tick) } {
+            self.note_earlier(tick);
+        }
+        // SAFETY: it was made with this handle, and is in this clockwork.
+        unsafe { Timer::new(entry, timers.clockwork) }
+    }
+
+    /// The next tick is earlier than it was: wakes who keeps the time, if that is too late now.
+    #[cold]
+    pub(crate) fn note_earlier(&self, tick: u64) {
+        let timers = &self.timers;
+        if timers.clock.is_virtual() {
+            if timers.is_due_virtually() {
+                self.wake_one();
+            }
+        } else if let Some(keeper) = &timers.keeper {
+            keeper.note_earlier(tick, self);
+        } else if tick < self.sleepers.watch() {
+            self.wake_keeper();
+        }
+    }
+
+    /// Fires all that is due, on this thread, or waits until others have: a virtual clock was moved.
+    pub(crate) fn fire_due(&self) {
+        // A waker that is woken by a timer that fires here leaves the rest to that turn.
+        while !self.timers.clockwork.is_firing_here()
+            && (self.timers.clockwork.is_turning() || self.timers.is_due_virtually())
+        {
+            if !self.tend() {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Whether a sleeping worker should have been told of an earlier tick, or of a due one.
+    pub(crate) fn is_unwatched(&self) -> bool {
+        self.timers.watch() < self.sleepers.watch() || self.timers.is_due_virtually()
+    }
+
+    /// Fires what is due; false: nothing was.
+    #[inline]
+    pub(crate) fn tend(&self) -> bool {
+        let next = self.timers.clockwork.next();
+        next != NEVER && self.tend_at(next)
+    }
+
+    fn tend_at(&self, next: u64) -> bool {
+        let timers = &self.timers;
+        if !timers.clock.may_be(timers.nanos_at(next)) {
+            return false;
+        }
+        let now = timers.present();
+        let mut fired = false;
+        for _ in 0..SLICES {
+            if timers.clockwork.next() > now || !timers.clockwork.turn(self, now) {
+                break;
+            }
+            fired = true;
+        }
+        // A worker may have gone to sleep during the turn, when there was no next tick.
+        if self.is_unwatched() {
+            self.wake_one();
+        }
+        fired
+    }
+
+    /// Ends the timers of `owner`: those of one executor, or all that nothing waits for.
+    pub(crate) fn sweep_timers(&self, owner: Option<*const ()>) {
+        self.timers.clockwork.sweep(|kind, cell| match owner {
+            // SAFETY: the work is pending, so its runner is the clockwork, which asks.
+            Some(owner) => std::ptr::eq(unsafe { (kind.owner)(cell) }, owner),
+            None => !kind.is_awaited,
+        });
+    }
+
+    /// Ends what is delayed, and refuses more.
+    pub(crate) fn close_timers(&self) {
+        self.timers.phase.fetch_max(CLOSED, Ordering::SeqCst);
+        self.sweep_timers(None);
+    }
+
+    /// Ends all timers: the last worker has left.
+    pub(crate) fn end_timers(&self) {
+        self.timers.phase.store(OVER, Ordering::SeqCst);
+        self.timers.clockwork.sweep(|_, _| true);
+        if let Some(keeper) = &self.timers.keeper {
+            keeper.dismiss();
+        }
+    }
+}

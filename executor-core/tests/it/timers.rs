@@ -1,0 +1,491 @@
+//! Timers of a core, on virtual time and on real time.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use executor_core::{
+    Completion, Delayed, Elapsed, Failure, MissedTick, Shutdown, VirtualClock, WorkerCore,
+};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+fn virtual_core(workers: usize) -> (VirtualClock, WorkerCore) {
+    let clock = VirtualClock::new();
+    let core = WorkerCore::threads(workers).clock(&clock).build();
+    (clock, core.expect("the threads start"))
+}
+
+/// The outcome, or a panic when it does not come.
+fn outcome<T: Send>(delayed: Delayed<T>) -> Result<T, Failure> {
+    wait(delayed.into_completion())
+}
+
+fn wait<T: Send>(completion: Completion<T>) -> Result<T, Failure> {
+    completion
+        .wait_timeout(DEADLINE)
+        .unwrap_or_else(|_| panic!("no outcome within {DEADLINE:?}"))
+}
+
+struct Unpark(thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Blocks on a future, by the system's clock.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let (mut future, until) = (pin!(future), Instant::now() + DEADLINE);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        assert!(!left.is_zero(), "not ready within {DEADLINE:?}");
+        thread::park_timeout(left);
+    }
+}
+
+#[test]
+fn nothing_fires_before_its_time_and_everything_at_it() {
+    let (clock, core) = virtual_core(2);
+    let start = core.now();
+    for delay in [0, 1, 63, 64, 65, 4_096, 1 << 20, 1 << 35] {
+        let at = start + Duration::from_millis(delay);
+        let delayed = core.spawn_fn_at(at, move || delay).expect("open");
+        clock.advance_to(at - Duration::from_nanos(u64::from(delay != 0)));
+        assert!(delay == 0 || delayed.is_pending());
+        clock.advance_to(at);
+        assert_eq!(outcome(delayed).expect("it runs"), delay);
+    }
+}
+
+#[test]
+fn durations_of_any_size_are_legal() {
+    let (clock, core) = virtual_core(1);
+    let longest = core.spawn_fn_after(Duration::MAX, || ()).expect("open");
+    let none = core.spawn_fn_after(Duration::ZERO, || ()).expect("open");
+    outcome(none).expect("it runs");
+    // All together they stay within the clock's 584 years.
+    for bit in 0..61 {
+        for nanos in [(1_u64 << bit) - 1, 1 << bit, (1 << bit) + 1] {
+            let delay = Duration::from_nanos(nanos);
+            let delayed = core.spawn_fn_after(delay, || ()).expect("open");
+            clock.advance(delay.saturating_sub(Duration::from_nanos(1)));
+            assert!(nanos < 2 || delayed.is_pending(), "{nanos} ns came early");
+            clock.advance(MILLISECOND);
+            outcome(delayed).expect("it runs");
+        }
+    }
+    assert!(longest.is_pending());
+}
+
+#[test]
+fn equal_deadlines_fire_in_call_order() {
+    let (clock, core) = virtual_core(1);
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let timers: Vec<_> = (0..1_000)
+        .map(|call| {
+            let order = Arc::clone(&order);
+            let note = move || order.lock().expect("whole").push(call);
+            core.spawn_fn_after(Duration::from_secs(70), note)
+                .expect("open")
+        })
+        .collect();
+    clock.advance(Duration::from_secs(70));
+    for timer in timers {
+        outcome(timer).expect("it runs");
+    }
+    let order = order.lock().expect("whole");
+    assert!(order.is_sorted() && order.len() == 1_000);
+}
+
+#[test]
+fn a_cancelled_timer_never_runs_and_says_so_again() {
+    let (clock, core) = virtual_core(2);
+    let ran = Arc::new(AtomicUsize::new(0));
+    let schedule = || {
+        let ran = Arc::clone(&ran);
+        core.spawn_fn_after(MILLISECOND, move || {
+            ran.fetch_add(1, Ordering::SeqCst);
+        })
+        .expect("open")
+    };
+    let (mut first, second) = (schedule(), schedule());
+    assert!(first.cancel() && first.cancel());
+    assert!(!first.reschedule_after(MILLISECOND));
+    clock.advance(MILLISECOND);
+    outcome(second).expect("it runs");
+    assert_eq!(ran.load(Ordering::SeqCst), 1);
+    assert!(matches!(block_on(&mut first), Err(Failure::Cancelled)));
+}
+
+#[test]
+fn a_timer_that_ran_cannot_be_cancelled_or_moved() {
+    let (clock, core) = virtual_core(1);
+    let mut delayed = core.spawn_fn_after(MILLISECOND, || 7).expect("open");
+    clock.advance(MILLISECOND);
+    let barrier = core.spawn_fn(|| ()).expect("open");
+    wait(barrier).expect("it runs");
+    while delayed.is_pending() {
+        thread::yield_now();
+    }
+    assert!(!delayed.reschedule_after(MILLISECOND));
+    assert_eq!(block_on(&mut delayed).expect("it runs"), 7);
+    assert!(!delayed.cancel());
+}
+
+#[test]
+fn a_timer_moves_to_an_earlier_and_to_a_later_time() {
+    let (clock, core) = virtual_core(1);
+    let mut early = core.spawn_fn_after(DEADLINE, || ()).expect("open");
+    let mut late = core.spawn_fn_after(MILLISECOND, || ()).expect("open");
+    assert!(early.reschedule_after(MILLISECOND));
+    assert!(late.reschedule_after(DEADLINE));
+    clock.advance(MILLISECOND);
+    outcome(early).expect("it runs");
+    assert!(late.is_pending());
+    clock.advance(DEADLINE);
+    outcome(late).expect("it runs");
+}
+
+#[test]
+fn an_earlier_timer_overtakes_a_far_one_on_real_time() {
+    for core in [WorkerCore::threads(1), WorkerCore::threads(2)] {
+        let core = core.build().expect("the threads start");
+        let far = core.spawn_fn_after(DEADLINE * 100, || ()).expect("open");
+        for _ in 0..20 {
+            let (delay, start) = (2 * MILLISECOND, Instant::now());
+            let near = core.spawn_fn_after(delay, Instant::now).expect("open");
+            let fired = outcome(near).expect("it runs");
+            assert!(fired - start >= delay, "{:?} early", fired - start);
+        }
+        assert!(far.is_pending());
+    }
+}
+
+#[test]
+fn a_runtime_without_a_timer_keeps_the_time_too() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .build()
+        .expect("a runtime");
+    let core = WorkerCore::tokio(runtime.handle()).build().expect("legal");
+    let far = core.spawn_fn_after(DEADLINE * 100, || ()).expect("open");
+    for _ in 0..10 {
+        let (delay, start) = (2 * MILLISECOND, Instant::now());
+        let near = core.spawn_fn_after(delay, Instant::now).expect("open");
+        assert!(outcome(near).expect("it runs") - start >= delay);
+    }
+    block_on(core.sleep(MILLISECOND));
+    assert!(far.is_pending());
+    drop(core);
+    assert!(matches!(outcome(far), Err(Failure::Aborted)));
+    // It would wait for a thread that kept the time for nobody.
+    drop(runtime);
+}
+
+#[test]
+fn handlers_sleep_without_a_runtime() {
+    let core = WorkerCore::threads(2).build().expect("the threads start");
+    let inner = core.clone();
+    let task = core.spawn(async move {
+        let start = Instant::now();
+        inner.sleep(3 * MILLISECOND).await;
+        let slept = start.elapsed();
+        let ready = inner.timeout(DEADLINE, async { 5 }).await;
+        let over = inner
+            .timeout(MILLISECOND, std::future::pending::<()>())
+            .await;
+        (slept, ready, over)
+    });
+    let (slept, ready, over) = wait(task.expect("open")).expect("it runs");
+    assert!(slept >= 3 * MILLISECOND);
+    assert_eq!((ready, over), (Ok(5), Err(Elapsed)));
+}
+
+#[test]
+fn a_sleep_is_reset_and_dropped_while_it_waits() {
+    let (clock, core) = virtual_core(1);
+    let mut sleep = core.sleep(MILLISECOND);
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(
+        std::pin::Pin::new(&mut sleep)
+            .poll(&mut context)
+            .is_pending()
+    );
+    sleep.reset(executor_core::When::After(DEADLINE));
+    clock.advance(MILLISECOND);
+    assert!(
+        std::pin::Pin::new(&mut sleep)
+            .poll(&mut context)
+            .is_pending()
+    );
+    drop(sleep);
+    let mut again = core.sleep(MILLISECOND);
+    assert!(
+        std::pin::Pin::new(&mut again)
+            .poll(&mut context)
+            .is_pending()
+    );
+    clock.advance(MILLISECOND);
+    block_on(again);
+}
+
+#[test]
+fn an_interval_catches_up_skips_or_shifts() {
+    for (missed, expected) in [
+        (MissedTick::Burst, [0, 10, 20, 30, 40]),
+        (MissedTick::Skip, [0, 10, 40, 50, 60]),
+        (MissedTick::Delay, [0, 10, 45, 55, 65]),
+    ] {
+        let (clock, core) = virtual_core(1);
+        let start = core.now();
+        let mut interval = core.interval(10 * MILLISECOND, missed);
+        let mut ticks = Vec::new();
+        for to in [0, 10, 35, 45, 55, 65] {
+            clock.advance_to(start + to * MILLISECOND);
+            let mut tick = pin!(interval.tick());
+            let mut context = Context::from_waker(Waker::noop());
+            if to == 35 {
+                // Missed: nobody looks at 20 and 30 until 35.
+                continue;
+            }
+            if let Poll::Ready(due) = tick.as_mut().poll(&mut context) {
+                ticks.push((due - start).as_millis());
+            } else if to <= 10 {
+                ticks.push((block_on(tick) - start).as_millis());
+            }
+        }
+        assert!(ticks.len() >= 2, "{missed:?}: {ticks:?}");
+        assert_eq!(ticks[..2], expected[..2], "{missed:?}");
+    }
+}
+
+#[test]
+fn a_shutdown_ends_what_is_delayed_and_wakes_who_sleeps_last() {
+    for mode in [Shutdown::Drain, Shutdown::Abort] {
+        let (clock, core) = virtual_core(2);
+        let delayed = core.spawn_fn_after(DEADLINE, || ()).expect("open");
+        let future = core.spawn_after(DEADLINE, async {}).expect("open");
+        // Made here: a task that started late would sleep from a later time.
+        let sleeper = core.spawn(core.sleep(MILLISECOND)).expect("open");
+        let outside = core.sleep(DEADLINE);
+        let mut shutdown = pin!(core.shutdown(mode, DEADLINE));
+        let mut context = Context::from_waker(Waker::noop());
+        let early = shutdown.as_mut().poll(&mut context);
+        assert!(matches!(outcome(delayed), Err(Failure::Aborted)));
+        assert!(matches!(outcome(future), Err(Failure::Aborted)));
+        let refused = core.spawn_fn_after(MILLISECOND, || ());
+        assert!(refused.is_err());
+        clock.advance(MILLISECOND);
+        let slept = wait(sleeper);
+        assert_eq!(slept.is_ok(), mode == Shutdown::Drain, "{slept:?}");
+        if early.is_pending() {
+            let report = block_on(shutdown);
+            assert!(report.is_complete());
+        }
+        block_on(outside);
+    }
+}
+
+#[test]
+fn dropping_the_core_ends_what_is_delayed() {
+    let (_clock, core) = virtual_core(1);
+    let mut delayed = core.spawn_fn_after(DEADLINE, || ()).expect("open");
+    let other = core.spawn_fn_after(DEADLINE, || ()).expect("open");
+    drop(core);
+    assert!(matches!(outcome(other), Err(Failure::Aborted)));
+    assert!(!delayed.cancel());
+    assert!(!delayed.reschedule_after(MILLISECOND));
+}
+
+#[test]
+fn a_drain_gives_up_at_its_deadline() {
+    let (clock, core) = virtual_core(1);
+    let held = core.spawn(std::future::pending::<()>()).expect("open");
+    let mut drain = pin!(core.drain(MILLISECOND));
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(drain.as_mut().poll(&mut context).is_pending());
+    clock.advance(MILLISECOND);
+    assert!(!block_on(drain).is_complete());
+    drop(held);
+    assert!(block_on(core.shutdown(Shutdown::Abort, DEADLINE)).is_complete());
+}
+
+#[test]
+fn an_earlier_timer_scheduled_while_a_worker_goes_to_sleep_is_never_late() {
+    let rounds = if cfg!(debug_assertions) {
+        5_000
+    } else {
+        50_000
+    };
+    for workers in [1, 2] {
+        // Short ticks, so that a round is not mostly waiting for one.
+        let core = WorkerCore::threads(workers).tick(Duration::from_micros(20));
+        let core = core.build().expect("built");
+        let far = core.spawn_fn_after(DEADLINE * 100, || ()).expect("open");
+        for round in 0..rounds / 2 {
+            // The worker is about to sleep after the first one: at once, or a little later.
+            let first = core.spawn_fn(|| ()).expect("open");
+            for _ in 0..round % 97 {
+                std::hint::spin_loop();
+            }
+            let near = core
+                .spawn_fn_after(Duration::from_micros(round % 3), || ())
+                .expect("open");
+            // Lost, it would come with the far one.
+            outcome(near).expect("it runs");
+            wait(first).expect("it runs");
+        }
+        assert!(far.is_pending());
+    }
+}
+
+#[test]
+fn a_new_earliest_timer_wakes_one_worker_and_later_ones_none() {
+    let core = WorkerCore::threads(2).build().expect("built");
+    let asleep = |parks: u64| {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let metrics = core.metrics();
+            if metrics.asleep == 2 && metrics.parks >= parks {
+                return metrics.parks;
+            }
+            assert!(Instant::now() < until, "awake: {metrics:?}");
+            thread::yield_now();
+        }
+    };
+    let mut parks = asleep(2);
+    let mut timers = Vec::new();
+    for hours in (1..=5).rev() {
+        let delay = Duration::from_secs(hours * 3_600);
+        timers.push(core.spawn_fn_after(delay, || ()).expect("open"));
+        let now = asleep(parks + 1);
+        assert_eq!(now, parks + 1, "one sleep more for an earlier timer");
+        parks = now;
+    }
+    for _ in 0..1_000 {
+        let delay = Duration::from_secs(3_600 * 3);
+        timers.push(core.spawn_fn_after(delay, || ()).expect("open"));
+    }
+    assert_eq!(asleep(parks), parks, "no sleep more for later ones");
+}
+
+#[test]
+fn very_many_timers_of_one_tick_fire_once_and_may_schedule_more() {
+    let timers = if cfg!(debug_assertions) {
+        20_000
+    } else {
+        1_000_000
+    };
+    let (clock, core) = virtual_core(2);
+    let (fired, again) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    for _ in 0..timers {
+        let (inner, fired, again) = (core.clone(), Arc::clone(&fired), Arc::clone(&again));
+        let call = move || {
+            fired.fetch_add(1, Ordering::SeqCst);
+            let once_more = move || again.fetch_add(1, Ordering::SeqCst);
+            drop(
+                inner
+                    .spawn_fn_after(Duration::ZERO, once_more)
+                    .expect("open"),
+            );
+        };
+        drop(core.spawn_fn_after(MILLISECOND, call).expect("open"));
+    }
+    clock.advance(MILLISECOND);
+    // Others have their turn meanwhile.
+    wait(core.spawn_fn(|| ()).expect("open")).expect("it runs");
+    let until = Instant::now() + DEADLINE;
+    while again.load(Ordering::SeqCst) < timers {
+        assert!(Instant::now() < until, "{again:?} of {timers}");
+        thread::yield_now();
+    }
+    assert_eq!(fired.load(Ordering::SeqCst), timers);
+    assert!(block_on(core.drain(DEADLINE)).is_complete());
+    assert_eq!(again.load(Ordering::SeqCst), timers);
+}
+
+#[test]
+fn a_cancel_from_another_thread_and_the_fire_agree() {
+    let rounds = if cfg!(debug_assertions) {
+        2_000
+    } else {
+        100_000
+    };
+    let (clock, core) = virtual_core(2);
+    let (send, handles) = std::sync::mpsc::channel::<(Delayed<()>, Arc<AtomicUsize>)>();
+    let canceller = thread::spawn(move || {
+        let mut cancelled = Vec::new();
+        for (round, (mut handle, ran)) in handles.into_iter().enumerate() {
+            match round % 3 {
+                0 => cancelled.push((handle.cancel(), handle, ran)),
+                1 => {
+                    let moved = handle.reschedule_after(MILLISECOND);
+                    cancelled.push((handle.cancel() && moved, handle, ran));
+                }
+                _ => drop(handle),
+            }
+        }
+        cancelled
+    });
+    let mut detached = Vec::new();
+    for round in 0..rounds {
+        let ran = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&ran);
+        let call = move || {
+            count.fetch_add(1, Ordering::SeqCst);
+        };
+        let delayed = core.spawn_fn_after(MILLISECOND, call).expect("open");
+        if round % 3 == 2 {
+            detached.push(Arc::clone(&ran));
+        }
+        send.send((delayed, ran)).expect("it listens");
+        if round % 2 == 0 {
+            clock.advance(MILLISECOND);
+        }
+    }
+    drop(send);
+    let cancelled = canceller.join().expect("no panic");
+    clock.advance(MILLISECOND * 2);
+    for (won, mut handle, ran) in cancelled {
+        if won {
+            assert!(handle.cancel());
+            assert_eq!(ran.load(Ordering::SeqCst), 0, "it ran after a cancel");
+        } else if !handle.cancel() {
+            outcome(handle).expect("it runs");
+            assert_eq!(ran.load(Ordering::SeqCst), 1);
+        }
+    }
+    assert!(block_on(core.drain(DEADLINE)).is_complete());
+    for ran in detached {
+        assert_eq!(ran.load(Ordering::SeqCst), 1);
+    }
+}
+
+#[test]
+fn a_blocked_worker_does_not_keep_another_from_keeping_the_time() {
+    let core = WorkerCore::threads(2).build().expect("built");
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    // Fired by the worker that keeps the time, which then is blocked.
+    let blocked = core.spawn_fn_after(MILLISECOND, move || gate.recv_timeout(DEADLINE));
+    for delay in [2, 5, 10] {
+        let next = core
+            .spawn_fn_after(delay * MILLISECOND, || ())
+            .expect("open");
+        outcome(next).expect("it runs");
+    }
+    open.send(()).expect("it waits");
+    outcome(blocked.expect("open"))
+        .expect("it runs")
+        .expect("it was opened");
+}
