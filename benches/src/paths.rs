@@ -20,6 +20,8 @@ use crate::{block_on, both, echo, echo_decided, echo_later, poll_once, sum_below
 
 /// How many messages a round has; fewer than a queue holds.
 pub const MESSAGES: u64 = 1_000;
+/// How long what is delayed waits.
+const DELAY: std::time::Duration = std::time::Duration::from_millis(1);
 /// Rounds in which pools and queues grow to what a path needs.
 pub const WARM_UP: usize = 32;
 
@@ -311,6 +313,39 @@ fn spawn_all(rig: &mut Rig) {
     take_all!(rig.tasks);
 }
 
+fn delayed_submit(rig: &mut Rig) {
+    for message in 0..MESSAGES {
+        let delayed = rig
+            .queued
+            .submit_after(DELAY, Envelope::new(message), echo)
+            .expect("the executor is open");
+        rig.completions.push(delayed.into_completion());
+    }
+    take_all!(rig.completions);
+}
+
+fn delayed_and_cancelled(rig: &mut Rig) {
+    for message in 0..MESSAGES {
+        let mut delayed = rig
+            .stream
+            .submit_after(DELAY * 60_000, Envelope::new(message), echo)
+            .expect("the executor is open");
+        assert!(delayed.reschedule_after(DELAY * 30_000));
+        assert!(delayed.cancel());
+    }
+}
+
+fn delayed_tasks(rig: &mut Rig) {
+    for message in 0..MESSAGES {
+        let delayed = rig
+            .core
+            .spawn_fn_after(DELAY, move || message)
+            .expect("the core is open");
+        rig.tasks.push(delayed.into_completion());
+    }
+    take_all!(rig.tasks);
+}
+
 fn wait_on_thread(rig: &mut Rig) {
     for message in 0..MESSAGES {
         let completion = rig
@@ -375,6 +410,9 @@ pub const PATHS: &[Path] = &[
     Path::workers("spawn and await", spawn),
     Path::workers("spawn, yields once", spawn_yielding),
     Path::workers("spawn 1,000 and await", spawn_all),
+    Path::workers("serial submit 1,000 delayed and await", delayed_submit),
+    Path::workers("serial delay, move and cancel", delayed_and_cancelled),
+    Path::workers("spawn 1,000 delayed and await", delayed_tasks),
     Path::workers("spawn_fn and block", wait_on_thread),
     Path::caller("fresh envelope", fresh_envelope),
     Path::caller("child envelope", child_envelope),
