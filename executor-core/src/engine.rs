@@ -20,6 +20,7 @@ use crate::worker;
 use crate::{Completion, RejectReason};
 
 pub use crate::error::check_range;
+pub use crate::in_place::InPlace;
 pub use crate::lifecycle::Lifecycle;
 pub use crate::metrics::Counts;
 pub use crate::room::Slot;

@@ -180,21 +180,31 @@ pub(crate) fn caller() -> Option<CellRef> {
 /// The chain from `stream` to here, if `stream` is on it.
 #[inline]
 pub(crate) fn chain_through(stream: StreamName) -> Option<CallChain> {
-    current().and_then(|innermost| find(innermost, stream))
+    let innermost = current()?;
+    find(innermost, |name| name == stream).then(|| chain(innermost, stream))
 }
 
 #[cold]
-fn find(innermost: FrameRef, stream: StreamName) -> Option<CallChain> {
-    let mut chain = vec![stream];
+fn chain(innermost: FrameRef, stream: StreamName) -> CallChain {
+    let mut names = vec![stream];
+    // It was found a moment ago, and nobody ends before the call that is being made here does.
+    find(innermost, |name| {
+        names.push(name);
+        name == stream
+    });
+    // SAFETY: every stream on the chain has an unfinished message and is therefore alive.
+    let label = |name: &StreamName| unsafe { name.label() };
+    CallChain(names.iter().rev().map(label).collect())
+}
+
+/// Whether one of the streams that a call made here runs under, innermost first, is the one.
+fn find(innermost: FrameRef, mut is_it: impl FnMut(StreamName) -> bool) -> bool {
     let mut frame = Some(innermost);
     let mut outermost_cell = ptr::null::<Header>();
     while let Some(found) = frame {
         if let Some(cell) = found.cell() {
-            if let Some(name) = cell.stream() {
-                chain.push(name);
-                if name == stream {
-                    return Some(named(&chain));
-                }
+            if cell.stream().is_some_and(&mut is_it) {
+                return true;
             }
             outermost_cell = cell;
         }
@@ -206,26 +216,12 @@ fn find(innermost: FrameRef, stream: StreamName) -> Option<CallChain> {
     // that waits for it.
     while let Some(waiting) = unsafe { cell.as_ref() }.and_then(Header::caller) {
         if waiting.is_done() {
-            break;
+            return false;
         }
-        if let Some(name) = waiting.stream() {
-            chain.push(name);
-            if name == stream {
-                return Some(named(&chain));
-            }
+        if waiting.stream().is_some_and(&mut is_it) {
+            return true;
         }
         cell = waiting;
     }
-    None
-}
-
-fn named(chain: &[StreamName]) -> CallChain {
-    // SAFETY: every stream on the chain has an unfinished message and is therefore alive.
-    CallChain(
-        chain
-            .iter()
-            .rev()
-            .map(|name| unsafe { name.label() })
-            .collect(),
-    )
+    false
 }

@@ -17,6 +17,7 @@ mod executor;
 mod frame;
 mod host;
 mod id;
+mod in_place;
 mod join;
 mod lane;
 mod lifecycle;

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use executor_core::engine::{Ended, panicked, run_as_handler};
+use executor_core::engine::{Ended, InPlace, panicked, run_as_handler};
 use executor_core::{
     Completion, Envelope, ExecuteError, Failure, PolicyContext, RejectReason, Rejected,
 };
@@ -56,7 +56,7 @@ pin_project! {
         message: Option<(Envelope<M>, H)>,
         // From the start to its end. Dropped before the permit is given back: fields drop in order.
         #[pin]
-        handler: Option<F>,
+        handler: InPlace<F>,
         place: Place<'a>,
     }
 }
@@ -68,7 +68,7 @@ impl<'a, M, H, F> Execute<'a, M, H, F> {
             gate,
             generation: 0,
             message: Some((envelope, handler)),
-            handler: None,
+            handler: InPlace::empty(),
             place: Place(None),
         }
     }
@@ -104,7 +104,7 @@ fn run<const FIRST: bool, M, H, F, T, E>(
     gate: &Gate,
     generation: u32,
     message: &mut Option<(Envelope<M>, H)>,
-    mut handler: Pin<&mut Option<F>>,
+    mut handler: Pin<&mut InPlace<F>>,
     context: &mut Context<'_>,
     value: &mut Option<Result<T, E>>,
 ) -> Result<Ran, Box<dyn Any + Send>>
@@ -120,19 +120,18 @@ where
                     return Ran::Expired;
                 }
                 let own = PolicyContext::free(envelope);
-                if let Some((envelope, make)) = message.take() {
-                    handler.set(Some(make(envelope, own)));
-                }
+                // The message is moved only here, into the future.
+                handler.as_mut().make(|| {
+                    let (envelope, make) = message.take().expect("it is there still");
+                    make(envelope, own)
+                });
             }
-            debug_assert!(!FIRST || handler.is_some(), "the first poll starts it");
-            let Some(pinned) = handler.as_mut().as_pin_mut() else {
-                unreachable!("a permit is held from the start to the end of the handler");
-            };
-            let Poll::Ready(ready) = pinned.poll(context) else {
+            debug_assert!(!FIRST || handler.is_there(), "the first poll starts it");
+            let Poll::Ready(ready) = handler.as_mut().poll(context) else {
                 return Ran::Pending;
             };
             *value = Some(ready);
-            handler.set(None);
+            handler.clear();
             Ran::Returned
         }))
     })
@@ -220,7 +219,7 @@ fn poll_line<'a>(
 fn outcome<M, F, T, E>(
     gate: &Gate,
     generation: u32,
-    mut handler: Pin<&mut Option<F>>,
+    mut handler: Pin<&mut InPlace<F>>,
     ran: Result<Ran, Box<dyn Any + Send>>,
     mut value: Option<Result<T, E>>,
 ) -> Result<T, ExecuteError<M, E>> {
@@ -229,7 +228,7 @@ fn outcome<M, F, T, E>(
             // What is left of the handler, or its value if its own drop has panicked.
             let left = run_as_handler(&gate.environment, generation, || {
                 catch_unwind(AssertUnwindSafe(|| {
-                    handler.set(None);
+                    handler.as_mut().clear();
                     value = None;
                 }))
             });
