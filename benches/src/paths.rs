@@ -302,6 +302,29 @@ fn spawn_yielding(rig: &mut Rig) {
     });
 }
 
+fn serial_from_a_task(rig: &mut Rig) {
+    each!(|message| {
+        let stream = rig.stream.clone();
+        let task = async move {
+            let outcome = stream.execute(Envelope::new(message), echo).await;
+            outcome.expect("it is handled")
+        };
+        rig.core.spawn(task).expect("the core is open")
+    });
+}
+
+fn serial_from_a_handler(rig: &mut Rig) {
+    each!(|message| {
+        let other = rig.queued.clone();
+        rig.stream
+            .execute(Envelope::new(message), |message, _| async move {
+                let payload = message.payload;
+                let inner = other.execute(Envelope::new(payload), echo).await;
+                Ok::<_, Infallible>(inner.expect("it is handled"))
+            })
+    });
+}
+
 fn spawn_all(rig: &mut Rig) {
     for message in 0..MESSAGES {
         rig.tasks.push(
@@ -406,6 +429,8 @@ pub const PATHS: &[Path] = &[
     Path::workers("serial submit 1,000 and await", serial_submit_all),
     Path::workers("serial submit to 10 streams and await", serial_streams),
     Path::workers("serial submit, waits for room", serial_waiting_for_room),
+    Path::workers("serial execute from a task", serial_from_a_task),
+    Path::workers("serial execute from a handler", serial_from_a_handler),
     Path::workers("spawn_fn and await", spawn_fn),
     Path::workers("spawn and await", spawn),
     Path::workers("spawn, yields once", spawn_yielding),
