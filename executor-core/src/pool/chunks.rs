@@ -1,0 +1,116 @@
+//! The cold side: memory from the allocator, in chunks that go back whole.
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::collections::BTreeMap;
+use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
+
+use super::magazine::Magazine;
+use super::{BLOCK_SIZES, CHUNK_CELLS, MAGAZINE_CELLS, Pool};
+
+/// All chunks of a class, by address.
+pub(super) struct Chunks {
+    by_address: BTreeMap<usize, Chunk>,
+    /// Chunks that may have free blocks, the most recent last.
+    available: Vec<usize>,
+}
+
+/// One allocation of [`CHUNK_CELLS`] blocks.
+struct Chunk {
+    base: NonNull<u8>,
+    free: Magazine,
+    /// Blocks never handed out yet lie from here to the end.
+    fresh: usize,
+}
+
+// SAFETY: a chunk owns its memory; its blocks are plain memory too.
+unsafe impl Send for Chunk {}
+
+impl Chunks {
+    pub(super) const fn new() -> Self {
+        Self {
+            by_address: BTreeMap::new(),
+            available: Vec::new(),
+        }
+    }
+
+    fn layout(class: usize) -> Layout {
+        let size = BLOCK_SIZES[class] * CHUNK_CELLS;
+        // Aligned to its size, so that a block's address tells its chunk.
+        Layout::from_size_align(size, size).expect("a chunk is a power of two of at most 4 MiB")
+    }
+
+    /// Fills a magazine from the most recent chunk that has free blocks, or from a new one.
+    pub(super) fn take(&mut self, pool: &Pool, class: usize, magazine: &mut Magazine) {
+        while magazine.len < MAGAZINE_CELLS {
+            let Some(&base) = self.available.last() else {
+                self.grow(pool, class);
+                continue;
+            };
+            let Some(chunk) = self.by_address.get_mut(&base) else {
+                self.available.pop();
+                continue;
+            };
+            if let Some(block) = chunk.free.pop() {
+                pool.settled.fetch_sub(1, Ordering::Relaxed);
+                // SAFETY: the block was free in its chunk and is now ours (I1).
+                unsafe { magazine.push(block) };
+            } else if chunk.fresh < CHUNK_CELLS {
+                // SAFETY: `fresh` is below the number of blocks, so the block is in the chunk.
+                let block = unsafe { chunk.base.add(chunk.fresh * BLOCK_SIZES[class]) };
+                chunk.fresh += 1;
+                // SAFETY: a fresh block was never handed out (I1).
+                unsafe { magazine.push(block) };
+            } else {
+                self.available.pop();
+            }
+        }
+    }
+
+    fn grow(&mut self, pool: &Pool, class: usize) {
+        let layout = Self::layout(class);
+        // SAFETY: the size is not zero.
+        let Some(base) = NonNull::new(unsafe { alloc(layout) }) else {
+            handle_alloc_error(layout)
+        };
+        let chunk = Chunk {
+            base,
+            free: Magazine::EMPTY,
+            fresh: 0,
+        };
+        self.by_address.insert(base.as_ptr().addr(), chunk);
+        self.available.push(base.as_ptr().addr());
+        pool.chunk_bytes.fetch_add(layout.size(), Ordering::Relaxed);
+    }
+
+    /// Puts blocks back into their chunks and frees the chunks that are whole again.
+    pub(super) fn put(&mut self, pool: &Pool, class: usize, magazine: &mut Magazine) {
+        let layout = Self::layout(class);
+        while let Some(block) = magazine.pop() {
+            let base = block.as_ptr().addr() & !(layout.size() - 1);
+            let chunk = self
+                .by_address
+                .get_mut(&base)
+                .expect("a block's chunk lives (I4)");
+            if chunk.free.len == 0 && chunk.fresh == CHUNK_CELLS {
+                self.available.push(base);
+            }
+            // SAFETY: the block came out of a magazine, so it is ours (I1).
+            unsafe { chunk.free.push(block) };
+            pool.settled.fetch_add(1, Ordering::Relaxed);
+            if chunk.free.len == chunk.fresh {
+                pool.settled.fetch_sub(chunk.free.len, Ordering::Relaxed);
+                let chunk = self.by_address.remove(&base).expect("it was just found");
+                // SAFETY: I4: all its blocks are back; it was allocated with this layout.
+                unsafe { dealloc(chunk.base.as_ptr(), layout) };
+                pool.chunk_bytes.fetch_sub(layout.size(), Ordering::Relaxed);
+            }
+        }
+        if self.available.len() > 2 * self.by_address.len() + 16 {
+            self.available.sort_unstable();
+            self.available.dedup();
+            self.available
+                .retain(|base| self.by_address.contains_key(base));
+        }
+    }
+}

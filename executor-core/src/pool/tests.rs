@@ -1,0 +1,87 @@
+use super::*;
+
+#[test]
+fn the_block_given_last_is_taken_first() {
+    let class = Class::of(Layout::new::<[u64; 8]>());
+    let first = take(class);
+    // SAFETY: just taken.
+    unsafe { give(class, first) };
+    let second = take(class);
+    assert_eq!(first, second);
+    // SAFETY: just taken.
+    unsafe { give(class, second) };
+}
+
+#[test]
+fn live_blocks_are_distinct_and_their_memory_returns_after_a_burst() {
+    let class = Class::of(Layout::new::<[u64; 128]>());
+    let blocks: Vec<_> = (0..3 * RETAINED_BYTES / 1_024 + 5 * CHUNK_CELLS)
+        .map(|_| take(class))
+        .collect();
+    let distinct: std::collections::HashSet<_> = blocks.iter().collect();
+    assert_eq!(distinct.len(), blocks.len());
+    let peak = pool_metrics().chunk_bytes;
+    for block in blocks {
+        // SAFETY: taken above, each once.
+        unsafe { give(class, block) };
+    }
+    settle();
+    let left = POOLS[4].chunk_bytes.load(Ordering::Relaxed);
+    assert!(
+        left <= RETAINED_BYTES && left < peak,
+        "{left} of {peak} bytes retained"
+    );
+}
+
+#[test]
+fn ten_threads_of_a_hundred_lose_and_double_nothing() {
+    const THREADS: usize = 10;
+    const BLOCKS: usize = 100;
+    let class = Class::of(Layout::new::<[u64; 16]>());
+    let taken = std::sync::Barrier::new(THREADS);
+    let all = std::sync::Mutex::new(std::collections::HashSet::new());
+    std::thread::scope(|scope| {
+        for thread in 0..THREADS {
+            let (taken, all) = (&taken, &all);
+            scope.spawn(move || {
+                for round in 0..20 {
+                    let stamp = round * THREADS + thread;
+                    let blocks: Vec<_> = (0..BLOCKS).map(|_| take(class)).collect();
+                    for block in &blocks {
+                        // SAFETY: the block is ours, and larger than a `usize`.
+                        unsafe { block.cast::<usize>().write(stamp) };
+                    }
+                    let mut distinct = all.lock().expect("whole");
+                    blocks.iter().for_each(|block| {
+                        assert!(distinct.insert(block.as_ptr().addr()), "taken twice");
+                    });
+                    drop(distinct);
+                    // All live at once, and only then given back.
+                    if taken.wait().is_leader() {
+                        let mut distinct = all.lock().expect("whole");
+                        assert_eq!(distinct.len(), THREADS * BLOCKS);
+                        distinct.clear();
+                    }
+                    taken.wait();
+                    for block in blocks {
+                        // SAFETY: as above.
+                        assert_eq!(unsafe { block.cast::<usize>().read() }, stamp);
+                        // SAFETY: taken above, each once.
+                        unsafe { give(class, block) };
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn what_fits_no_class_is_oversized() {
+    assert!(matches!(
+        Class::of(Layout::new::<[u8; 1_025]>()),
+        Class::Oversized(_)
+    ));
+    let layout = Layout::from_size_align(64, 256).expect("legal");
+    assert!(matches!(Class::of(layout), Class::Oversized(_)));
+    assert_eq!(Class::of(Layout::new::<[u8; 65]>()), Class::Pooled(1));
+}
