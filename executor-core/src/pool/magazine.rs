@@ -12,7 +12,7 @@ struct Free {
 
 /// A stack of at most [`MAGAZINE_CELLS`] free blocks.
 pub(crate) struct Magazine {
-    pub(super) head: *mut Free,
+    head: *mut Free,
     pub(super) len: usize,
 }
 
