@@ -84,18 +84,37 @@ pub async fn tokio_delay_queue(timers: u64) -> Timers {
     }
 }
 
-/// Inserts and removes timers that never fire; how many were removed.
+/// What timers took that were scheduled and taken back.
+#[derive(Debug, Default)]
+pub struct Cancelled {
+    /// Until all were scheduled.
+    pub scheduled: Duration,
+    /// From then until all were taken back.
+    pub cancelled: Duration,
+    /// How many were taken back.
+    pub count: u64,
+}
+
+/// How far away timers are that are to be taken back.
+pub const FAR: Duration = Duration::from_secs(3_600);
+
+/// Inserts and removes timers that never fire.
 #[must_use]
-pub fn tokio_delay_queue_cancelled(timers: u64) -> (Duration, u64) {
-    let mut queue = DelayQueue::with_capacity(usize::try_from(timers).unwrap_or(0));
-    let keys: Vec<_> = (0..timers)
-        .map(|timer| queue.insert(timer, Duration::from_secs(3_600)))
-        .collect();
+pub fn tokio_delay_queue_cancelled(timers: u64) -> Cancelled {
+    let capacity = usize::try_from(timers).unwrap_or(0);
+    let mut queue = DelayQueue::with_capacity(capacity);
+    let mut keys = Vec::with_capacity(capacity);
     let start = Instant::now();
-    let mut removed = 0;
+    keys.extend((0..timers).map(|timer| queue.insert(timer, FAR + delay(timer))));
+    let scheduled = start.elapsed();
+    let mut count = 0;
     for key in &keys {
         queue.remove(key);
-        removed += 1;
+        count += 1;
     }
-    (start.elapsed(), removed)
+    Cancelled {
+        scheduled,
+        cancelled: start.elapsed() - scheduled,
+        count,
+    }
 }

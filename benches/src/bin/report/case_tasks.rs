@@ -8,7 +8,7 @@ use std::time::Instant;
 use executor_bench_peers::spawning::{self, AsyncExecutor, rayon_pool, rayon_scope};
 use executor_bench_peers::{Round, WORKERS, on_worker, sum_below, workers};
 use executor_benches::block_on;
-use executor_core::WorkerCore;
+use executor_core::{Callbacks, WorkerCore};
 
 use crate::callers::{Caller, Kept, await_all, spawn_all};
 use crate::engine::{CaseError, Run, Subject};
@@ -86,6 +86,18 @@ pub(crate) fn spawn(run: &mut Run<'_>) -> Result<(), CaseError> {
     Ok(())
 }
 
+/// A callback that queues its successor on its lane, until there were `length`.
+fn call(lane: &Callbacks, done: u64, length: u64, end: mpsc::Sender<u64>) {
+    if done == length {
+        // The caller waits for it.
+        let _ = end.send(done);
+        return;
+    }
+    let next = lane.clone();
+    lane.call_detached(move || call(&next, done + 1, length, end))
+        .expect("the core is open");
+}
+
 /// A task that submits its successor, until there were `length`.
 fn link(core: WorkerCore, done: u64, length: u64, end: mpsc::Sender<u64>) {
     if done == length {
@@ -103,9 +115,14 @@ pub(crate) fn chain(run: &mut Run<'_>) -> Result<(), CaseError> {
         let core = WorkerCore::threads(WORKERS)
             .build()
             .expect("the threads start");
-        let runtime = workers();
+        let (lane, runtime) = (core.callbacks(), workers());
         let mut subjects = vec![
             Subject::all("ours", length, length, || {
+                let (end, ended) = mpsc::channel();
+                call(&lane, 0, length, end);
+                ended.recv().expect("the chain ends")
+            }),
+            Subject::all("ours:spawn", length, length, || {
                 let (end, ended) = mpsc::channel();
                 link(core.clone(), 0, length, end);
                 ended.recv().expect("the chain ends")
@@ -140,11 +157,31 @@ pub(crate) fn chain(run: &mut Run<'_>) -> Result<(), CaseError> {
 fn queued(run: &mut Run<'_>, callbacks: u64) -> Result<(), CaseError> {
     let core = WorkerCore::threads(1).build().expect("the thread starts");
     let runtime = executor_bench_peers::local();
+    let lane = core.callbacks();
     let mut kept = Kept::with_capacity(callbacks as usize);
+    let mut called = Vec::with_capacity(callbacks as usize);
     let expected = sum_below(callbacks);
     let mut subjects = vec![
         Subject::all("ours", callbacks, expected, || {
             // The worker is held until all are there.
+            let (go_on, held) = mpsc::channel::<()>();
+            lane.call_detached(move || {
+                // It ends with an error, when the other end goes away.
+                let _ = held.recv();
+            })
+            .expect("the core is open");
+            let call = |task| lane.call(move || black_box(task));
+            called.extend((0..callbacks).map(|task| call(task).expect("the core is open")));
+            drop(go_on);
+            block_on(async {
+                let mut sum = 0;
+                for callback in called.drain(..) {
+                    sum += callback.await.expect("it does not panic");
+                }
+                sum
+            })
+        }),
+        Subject::all("ours:spawn", callbacks, expected, || {
             let (go_on, held) = mpsc::channel::<()>();
             core.spawn_fn_detached(move || {
                 // It ends with an error, when the other end goes away.

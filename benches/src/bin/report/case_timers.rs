@@ -1,12 +1,15 @@
 //! Case 16: many timers with short delays.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use executor_bench_peers::timers::{
-    Timers, tokio_delay_queue, tokio_delay_queue_cancelled, tokio_sleeps,
+    Cancelled, FAR, Timers, delay, lateness, tokio_delay_queue, tokio_delay_queue_cancelled,
+    tokio_sleeps,
 };
-use executor_bench_peers::{local, on_worker, workers};
+use executor_bench_peers::{WORKERS, local, on_worker, workers};
+use executor_benches::block_on;
+use executor_core::WorkerCore;
 
 use crate::engine::{CaseError, Figure, Run};
 use crate::outside::Peer;
@@ -80,7 +83,9 @@ fn outside_figures(peer: &Rc<Peer>, count: u64) -> Result<Vec<Figure>, CaseError
 }
 
 pub(crate) fn timers(run: &mut Run<'_>) -> Result<(), CaseError> {
-    run.absent("ours", "the executors have no timers yet");
+    let core = WorkerCore::threads(WORKERS)
+        .build()
+        .expect("the threads start");
     let runtime = workers();
     let near = local();
     let outside = run.outside;
@@ -97,6 +102,7 @@ pub(crate) fn timers(run: &mut Run<'_>) -> Result<(), CaseError> {
         &[100, 10_000, 100_000],
         &[100, 1_000, 10_000, 100_000, 1_000_000],
     ) {
+        let mut ours = || figures(count, spawned(&core, count));
         let mut sleeps = || figures(count, on_worker(&runtime, tokio_sleeps(count)));
         let mut queue = || figures(count, near.block_on(tokio_delay_queue(count)));
         let mut others: Vec<_> = [
@@ -111,6 +117,7 @@ pub(crate) fn timers(run: &mut Run<'_>) -> Result<(), CaseError> {
         })
         .collect();
         let mut subjects: Vec<(&str, &mut dyn FnMut() -> Result<Vec<Figure>, CaseError>)> = vec![
+            ("ours", &mut ours),
             ("tokio-spawn-sleep", &mut sleeps),
             ("tokio-delay-queue", &mut queue),
         ];
@@ -118,28 +125,79 @@ pub(crate) fn timers(run: &mut Run<'_>) -> Result<(), CaseError> {
             subjects.push((name, measure));
         }
         run.figures(run.effort.samples, &mut subjects)?;
-        cancelled(run, count)?;
+        cancelled(run, &core, count)?;
     }
     Ok(())
 }
 
-/// What it costs to take back a timer that would fire in an hour.
-fn cancelled(run: &mut Run<'_>, count: u64) -> Result<(), CaseError> {
+/// A closure on the workers for each timer.
+fn spawned(core: &WorkerCore, count: u64) -> Timers {
+    let mut kept = Vec::with_capacity(count as usize);
+    let start = Instant::now();
+    for timer in 0..count {
+        let due = Instant::now() + delay(timer);
+        let fire = move || lateness(due, Instant::now());
+        kept.push(core.spawn_fn_at(due, fire).expect("the core is open"));
+    }
+    let scheduled = start.elapsed();
+    let lateness = block_on(async {
+        let mut late = Vec::with_capacity(kept.len());
+        for timer in kept {
+            late.push(timer.await.expect("it does not panic"));
+        }
+        late
+    });
+    Timers {
+        scheduled,
+        fired: start.elapsed(),
+        lateness,
+    }
+}
+
+fn spawned_and_cancelled(core: &WorkerCore, count: u64) -> Cancelled {
+    let mut kept = Vec::with_capacity(count as usize);
+    let start = Instant::now();
+    kept.extend((0..count).map(|timer| {
+        let fire = move || timer;
+        let scheduled = core.spawn_fn_after(FAR + delay(timer), fire);
+        scheduled.expect("the core is open")
+    }));
+    let scheduled = start.elapsed();
+    let mut cancelled = 0;
+    for timer in &mut kept {
+        cancelled += u64::from(timer.cancel());
+    }
+    Cancelled {
+        scheduled,
+        cancelled: start.elapsed() - scheduled,
+        count: cancelled,
+    }
+}
+
+/// What it costs to schedule a timer that would fire in an hour, and to take it back.
+fn cancelled(run: &mut Run<'_>, core: &WorkerCore, count: u64) -> Result<(), CaseError> {
     let runtime = local();
-    let each = |took: Duration, removed: u64| {
-        if removed != count {
+    let figures = |timers: Cancelled| {
+        if timers.count != count {
             return Err(CaseError::Lost {
                 subject: "cancelled timers".into(),
-                got: removed,
+                got: timers.count,
                 expected: count,
             });
         }
-        let value = took.as_nanos() as f64 / count as f64;
-        Ok(vec![figure(count, "cancel", "ns", value)])
+        let each = |took: Duration| took.as_nanos() as f64 / count as f64;
+        Ok(vec![
+            figure(count, "schedule-alone", "ns", each(timers.scheduled)),
+            figure(count, "cancel", "ns", each(timers.cancelled)),
+        ])
     };
-    let mut queue = || {
-        let (took, removed) = runtime.block_on(async { tokio_delay_queue_cancelled(count) });
-        each(took, removed)
-    };
-    run.figures(run.effort.samples, &mut [("tokio-delay-queue", &mut queue)])
+    run.figures(
+        run.effort.samples,
+        &mut [
+            ("ours", &mut || figures(spawned_and_cancelled(core, count))),
+            ("tokio-delay-queue", &mut || {
+                figures(runtime.block_on(async { tokio_delay_queue_cancelled(count) }))
+            }),
+        ],
+    )
 }

@@ -342,7 +342,7 @@ pub(crate) const CASES: &[Case] = &[
         case_timers::timers,
         [
             ns("schedule, 100,000", 40.0, |rows| {
-                rows.figure("ours", "timers=100000 figure=schedule")
+                rows.figure("ours", "timers=100000 figure=schedule-alone")
             }),
             ns("schedule and fire, 100,000", 80.0, |rows| {
                 rows.figure("ours", "timers=100000 figure=schedule-and-fire")
