@@ -17,6 +17,7 @@ pub(crate) mod keeper;
 pub(crate) mod kind;
 pub(crate) mod remains;
 pub(crate) mod sleep;
+mod standby;
 pub(crate) mod timer;
 pub(crate) mod wheel;
 
@@ -118,12 +119,22 @@ impl Timers {
         tick.saturating_mul(self.tick)
     }
 
+    /// Whether the time is kept by the workers themselves.
+    pub(crate) fn is_kept_by_workers(&self) -> bool {
+        self.keeper.is_none() && !self.clock.is_virtual()
+    }
+
+    /// How long a tick is.
+    pub(crate) fn tick(&self) -> Duration {
+        Duration::from_nanos(self.tick)
+    }
+
     /// The tick until which a worker that goes to sleep may park, if it keeps the time.
     pub(crate) fn watch(&self) -> u64 {
-        if self.keeper.is_some() || self.clock.is_virtual() {
-            NEVER
-        } else {
+        if self.is_kept_by_workers() {
             self.clockwork.next()
+        } else {
+            NEVER
         }
     }
 

@@ -18,6 +18,7 @@ use crate::time::When;
 use crate::time::clock::nanos_of;
 use crate::time::clockwork::Clockwork;
 use crate::time::kind;
+use crate::time::standby::Standby;
 use crate::time::timer::Timer;
 
 /// What an interval or a schedule does about a tick whose time has passed.
@@ -268,5 +269,14 @@ pub(crate) async fn within<F: Future>(
     limit: Duration,
     work: F,
 ) -> Option<F::Output> {
-    race(Sleep::new(core, When::After(limit)), work).await
+    let mut race = pin!(race(Sleep::new(core, When::After(limit)), work));
+    let mut standby = None;
+    poll_fn(|context| {
+        let polled = race.as_mut().poll(context);
+        if polled.is_pending() && standby.is_none() {
+            standby = Some(Standby::start(core, limit));
+        }
+        polled
+    })
+    .await
 }

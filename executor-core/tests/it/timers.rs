@@ -489,3 +489,28 @@ fn a_blocked_worker_does_not_keep_another_from_keeping_the_time() {
         .expect("it runs")
         .expect("it was opened");
 }
+
+#[test]
+fn a_drain_ends_at_its_deadline_although_every_worker_is_blocked() {
+    let core = WorkerCore::threads(1).build().expect("built");
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let (tell, started) = std::sync::mpsc::channel();
+    let blocked = core.spawn_fn(move || {
+        tell.send(()).expect("it listens");
+        gate.recv_timeout(DEADLINE)
+    });
+    started.recv_timeout(DEADLINE).expect("it starts");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("built");
+    let drained = runtime.block_on(core.drain(5 * MILLISECOND));
+    assert_ne!(drained.still_running, 0, "it is still blocked: {drained:?}");
+    let closed = runtime.block_on(core.shutdown(Shutdown::Drain, 5 * MILLISECOND));
+    assert_ne!(closed.still_running, 0, "it is still blocked: {closed:?}");
+    open.send(()).expect("it waits");
+    blocked
+        .expect("open")
+        .wait()
+        .expect("it ran")
+        .expect("it was opened");
+}
