@@ -1,0 +1,260 @@
+//! The way into a stream's queue, one message or many at a time.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use super::scope::StrandScope;
+use super::{Strand, StreamOwner};
+use crate::batch::Batch;
+use crate::cell::{Cell, Header, Job, drop_quietly};
+use crate::completion::Completion;
+use crate::context::PolicyContext;
+use crate::envelope::Envelope;
+use crate::error::{RejectReason, Rejected};
+use crate::frame;
+use crate::message::Message;
+use crate::metrics::Event;
+use crate::room::Slot;
+use crate::strand_word::Push;
+
+/// A message on its way in: taken when it is admitted, left when it is refused.
+pub type Draft<M, H> = Option<(Envelope<M>, H)>;
+
+impl<O: StreamOwner> Strand<O> {
+    /// Admits a message at the end of the queue, if there is room; `awaited` says that the handler
+    /// that runs here, if any, waits for it.
+    ///
+    /// # Errors
+    /// There is no room, or the stream is closed; the draft is as it was.
+    #[inline(always)]
+    pub fn enqueue<M, H, F, T, E>(
+        self: &Arc<Self>,
+        message: &mut Draft<M, H>,
+        awaited: bool,
+    ) -> Result<Completion<T, E, M>, RejectReason>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        match self.head.shared.room().try_enter(&self.head.room) {
+            Ok(()) => self.push(message, awaited),
+            Err(reason) => Err(self.why_not(reason)),
+        }
+    }
+
+    /// Why there was no place: a closed stream says so, full or not.
+    #[cold]
+    fn why_not(&self, reason: RejectReason) -> RejectReason {
+        if self.head.word.is_closed() {
+            RejectReason::Closed
+        } else {
+            reason
+        }
+    }
+
+    /// Admits as many messages as there is room for, contiguous and in order, with one push.
+    pub fn enqueue_batch<M, H, F, T, E>(
+        self: &Arc<Self>,
+        envelopes: impl IntoIterator<Item = Envelope<M>>,
+        handler: H,
+    ) -> Batch<T, E, M>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Clone + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let shared = self.owner.shared();
+        // The user's iterator and clones run before anything is pushed: if one panics, the cells
+        // made so far are dropped by the chain, and nothing was admitted.
+        let mut rest = envelopes.into_iter();
+        let mut chain = Chain::<O, Message<M, H, O::State, StrandScope>>::new(self);
+        let mut refused = None;
+        for envelope in rest.by_ref() {
+            if let Err(reason) = shared.room().try_enter(&self.head.room) {
+                refused = Some((self.why_not(reason), envelope));
+                break;
+            }
+            let place = Slot::new(Arc::clone(self));
+            let job = Message::new(envelope, handler.clone());
+            let scope = self.scope(self.generation(), None);
+            chain.prepend(Cell::with_job(job, scope, true));
+            let _used = place.into_strand();
+        }
+        let mut refused = refused.map(|(reason, first)| {
+            let work: Vec<_> = std::iter::once(first).chain(rest).collect();
+            Rejected { reason, work }
+        });
+        let accepted = match self.push_chain(&mut chain) {
+            Ok(accepted) => accepted,
+            Err(envelopes) => {
+                let late = refused.map(|refused| refused.work).unwrap_or_default();
+                let work = envelopes.into_iter().chain(late).collect();
+                refused = Some(Rejected {
+                    reason: RejectReason::Closed,
+                    work,
+                });
+                Vec::new()
+            }
+        };
+        for _ in refused.iter().flat_map(|refused| &refused.work) {
+            shared.counters().note(Event::Refused);
+        }
+        Batch { accepted, refused }
+    }
+
+    /// Pushes a whole chain; closed, the messages come back in order.
+    fn push_chain<M, H, F, T, E>(
+        self: &Arc<Self>,
+        chain: &mut Chain<'_, O, Message<M, H, O::State, StrandScope>>,
+    ) -> Result<Vec<Completion<T, E, M>>, Vec<Envelope<M>>>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let (Some(newest), Some(&oldest)) = (chain.cells.last().copied(), chain.cells.first())
+        else {
+            return Ok(Vec::new());
+        };
+        match self
+            .head
+            .word
+            .push(expose(newest), |next| set_next(oldest, next))
+        {
+            Push::Scheduled => self.schedule(),
+            Push::Queued => {}
+            Push::Closed => {
+                let cells = std::mem::take(&mut chain.cells);
+                return Err(cells
+                    .into_iter()
+                    .map(|cell| {
+                        self.leave_room();
+                        // SAFETY: it was not pushed, so nobody else has it.
+                        unsafe { Cell::<Message<M, H, O::State, StrandScope>>::into_job(cell) }
+                            .envelope
+                    })
+                    .collect());
+            }
+        }
+        let cells = std::mem::take(&mut chain.cells);
+        // SAFETY: the jobs' types are these, and they were made joined.
+        Ok(cells
+            .into_iter()
+            .map(|cell| unsafe { Completion::new(cell) })
+            .collect())
+    }
+
+    /// Counts a refusal.
+    #[cold]
+    pub fn refuse<M>(&self, reason: RejectReason, envelope: Envelope<M>) -> Rejected<Envelope<M>> {
+        self.owner.shared().counters().note(Event::Refused);
+        Rejected {
+            reason,
+            work: envelope,
+        }
+    }
+
+    /// Pushes a message that has room.
+    ///
+    /// Always inlined: the envelope is made where it is to lie, in the cell.
+    ///
+    /// # Panics
+    /// When `message` was taken before.
+    #[inline(always)]
+    pub(crate) fn push<M, H, F, T, E>(
+        self: &Arc<Self>,
+        message: &mut Draft<M, H>,
+        awaited: bool,
+    ) -> Result<Completion<T, E, M>, RejectReason>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let (caller, generation) = if frame::is_outermost() {
+            (None, self.head.shared.generation())
+        } else {
+            (awaited.then(frame::caller).flatten(), self.generation())
+        };
+        let scope = self.scope(generation, caller);
+        let (envelope, handler) = message.take().expect("a message is admitted once");
+        let job = Message::<M, H, O::State, StrandScope>::new(envelope, handler);
+        let cell = Cell::with_job(job, scope, true);
+        match self
+            .head
+            .word
+            .push(expose(cell), |next| set_next(cell, next))
+        {
+            Push::Scheduled => self.schedule(),
+            Push::Queued => {}
+            Push::Closed => {
+                self.leave_room();
+                // SAFETY: it was not pushed, so nobody else has it.
+                let job = unsafe { Cell::<Message<M, H, O::State, StrandScope>>::into_job(cell) };
+                *message = Some((job.envelope, job.handler));
+                return Err(RejectReason::Closed);
+            }
+        }
+        // SAFETY: the job's types are these, and it was made joined.
+        Ok(unsafe { Completion::new(cell) })
+    }
+}
+
+/// Cells that are to be pushed as one, the newest linked to the older ones.
+struct Chain<'a, O: StreamOwner, J: Job> {
+    /// Where each cell has a place in the queue.
+    strand: &'a Strand<O>,
+    /// Oldest first.
+    cells: Vec<NonNull<Header>>,
+    jobs: PhantomData<J>,
+}
+
+impl<'a, O: StreamOwner, J: Job> Chain<'a, O, J> {
+    fn new(strand: &'a Strand<O>) -> Self {
+        Self {
+            strand,
+            cells: Vec::new(),
+            jobs: PhantomData,
+        }
+    }
+
+    fn prepend(&mut self, cell: NonNull<Header>) {
+        if let Some(older) = self.cells.last() {
+            set_next(cell, expose(*older));
+        }
+        self.cells.push(cell);
+    }
+}
+
+impl<O: StreamOwner, J: Job> Drop for Chain<'_, O, J> {
+    fn drop(&mut self) {
+        for cell in self.cells.drain(..) {
+            self.strand.leave_room();
+            // SAFETY: cells that are still in the chain were not pushed.
+            drop_quietly(unsafe { Cell::<J>::into_job(cell) });
+        }
+    }
+}
+
+pub(super) fn expose(cell: NonNull<Header>) -> usize {
+    cell.as_ptr().expose_provenance()
+}
+
+pub(super) fn set_next(cell: NonNull<Header>, next: usize) {
+    // SAFETY: the pusher owns the cell until its exchange publishes it.
+    unsafe { cell.as_ref() }
+        .link
+        .next
+        .set(ptr::with_exposed_provenance_mut(next));
+}

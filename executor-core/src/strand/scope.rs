@@ -1,0 +1,220 @@
+//! What a message keeps of its stream in its cell.
+
+use std::cell::Cell as StdCell;
+use std::mem::offset_of;
+use std::ptr::{self, NonNull};
+
+use super::{Head, StreamName, head_of, vtable_of};
+use crate::cell::{CellRef, Header, Job, MakeScope, Scope};
+use crate::context::Mooring;
+use crate::envelope::Envelope;
+use crate::environment::Environment;
+use crate::error::Failure;
+use crate::lane::Link;
+use crate::message::MessageScope;
+use crate::metrics::Outcome;
+use crate::serial_shared::SerialShared;
+use crate::sync::Ordering;
+use crate::worker::Turn;
+
+/// A closure of the framework's own, in its turn among the messages.
+pub(super) struct Control<F>(pub(super) F);
+
+impl<F: FnOnce() + Send + 'static> Job for Control<F> {
+    type Value = ();
+    type Error = std::convert::Infallible;
+    type Message = ();
+    type Future = std::future::Ready<Result<(), std::convert::Infallible>>;
+    type Scope = StrandScope;
+    const CONTROL: bool = true;
+
+    fn begin(self, _: NonNull<Header>, _: &StrandScope) -> Result<Self::Future, Failure> {
+        (self.0)();
+        Ok(std::future::ready(Ok(())))
+    }
+
+    fn into_message(self) -> Envelope<()> {
+        Envelope::new(())
+    }
+}
+
+/// What a message keeps of its stream.
+#[repr(C)]
+pub(crate) struct StrandScope {
+    pub(super) head: NonNull<Head>,
+    /// The drain generation; that of a delayed message is set when it is admitted.
+    pub(super) generation: StdCell<u32>,
+    /// The cell that waits for this one, from a [`CellRef`]; set before anybody asks, or by
+    /// `adopt` at the end of the first poll.
+    caller: std::sync::atomic::AtomicPtr<Header>,
+    /// Last, since its own last part is not written before the start.
+    mooring: Mooring,
+}
+
+/// What the scope of a new message is made from.
+pub(super) struct NewScope {
+    pub(super) head: NonNull<Head>,
+    pub(super) generation: u32,
+    pub(super) caller: Option<CellRef>,
+}
+
+impl MakeScope<StrandScope> for NewScope {
+    #[inline]
+    unsafe fn make_at(self, slot: *mut StrandScope) {
+        let caller = self
+            .caller
+            .map_or(ptr::null_mut(), |caller| caller.into_raw());
+        // SAFETY: there is room for the whole scope, here and in the next lines.
+        let mooring = unsafe { &raw mut (*slot).mooring };
+        // SAFETY: as above.
+        unsafe { Mooring::make_at(mooring) };
+        // SAFETY: as above.
+        let place = unsafe { &raw mut (*slot).head };
+        // SAFETY: as above.
+        unsafe { place.write(self.head) };
+        // SAFETY: as above.
+        let place = unsafe { &raw mut (*slot).generation };
+        // SAFETY: as above.
+        unsafe { place.write(StdCell::new(self.generation)) };
+        // SAFETY: as above.
+        let place = unsafe { &raw mut (*slot).caller };
+        // SAFETY: as above.
+        unsafe { place.write(caller.into()) };
+    }
+}
+
+impl StrandScope {
+    pub(super) fn set_caller(&self, caller: CellRef) {
+        // ORDERING: Release publishes the caller's cell to threads that walk the chain.
+        self.caller
+            .store(caller.into_raw(), std::sync::atomic::Ordering::Release);
+    }
+
+    pub(super) fn head(&self) -> &Head {
+        // SAFETY: a message's stream lives while the message is not handled.
+        unsafe { self.head.as_ref() }
+    }
+
+    fn shared(&self) -> &SerialShared {
+        &self.head().shared
+    }
+}
+
+impl Drop for StrandScope {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.caller.get_mut().is_null() {
+            drop(self.take_caller());
+        }
+    }
+}
+
+impl Scope for StrandScope {
+    fn home(&self) -> *const () {
+        self.head.as_ptr().cast_const().cast()
+    }
+
+    unsafe fn hold(home: *const ()) {
+        // SAFETY: the home is the head of a live strand.
+        let head = unsafe { head_of(home) };
+        // SAFETY: as above.
+        unsafe { (vtable_of(head).hold)(head) };
+    }
+
+    unsafe fn unhold(home: *const ()) {
+        // SAFETY: the home is the head of a live strand.
+        let head = unsafe { head_of(home) };
+        // SAFETY: balances `hold`.
+        unsafe { (vtable_of(head).unhold)(head) };
+    }
+
+    unsafe fn wake(_: NonNull<Header>, home: *const ()) {
+        // SAFETY: the caller keeps the home alive.
+        let head = unsafe { head_of(home) };
+        // SAFETY: as above.
+        if unsafe { head.as_ref() }.word.wake() {
+            // SAFETY: as above. The parked stream's count passes on to the lane (Strand, I2).
+            let shared = unsafe { &head.as_ref().shared };
+            shared.core().push_admitted(head.cast());
+        }
+    }
+
+    unsafe fn stream(home: *const ()) -> Option<StreamName> {
+        NonNull::new(home.cast_mut().cast::<Head>()).map(StreamName)
+    }
+
+    fn caller(&self) -> *const Header {
+        self.caller.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    fn take_caller(&mut self) -> Option<CellRef> {
+        let caller = std::mem::replace(self.caller.get_mut(), ptr::null_mut());
+        // SAFETY: it came from a `CellRef`, and is given up once.
+        NonNull::new(caller).map(|caller| unsafe { CellRef::from_raw(caller) })
+    }
+
+    fn environment(&self) -> *const Environment {
+        self.shared().environment()
+    }
+
+    fn generation(&self) -> u32 {
+        self.generation.get()
+    }
+
+    #[inline]
+    fn is_straying(&self) -> bool {
+        self.mooring.is_straying()
+    }
+
+    #[inline]
+    fn retire(&self, outcome: Outcome) {
+        let head = self.head();
+        if outcome == Outcome::Value {
+            head.handled
+                .store(head.handled.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        } else {
+            self.retire_failed(outcome);
+        }
+    }
+
+    unsafe fn run(_: NonNull<Link>, _: &Turn<'_>) {
+        unreachable!("a stream's messages are run by the stream");
+    }
+}
+
+impl StrandScope {
+    #[cold]
+    fn retire_failed(&self, outcome: Outcome) {
+        self.shared().counters().count(outcome);
+        if outcome == Outcome::Panicked {
+            // SAFETY: the message's stream lives.
+            let stream = unsafe { StreamName(self.head).label() };
+            tracing::error!(
+                stream,
+                "a handler panicked: its stream starts from fresh state"
+            );
+            // SAFETY: the message's stream lives, and we are its owner.
+            unsafe { (vtable_of(self.head).forget_state)(self.head) };
+        }
+    }
+
+    #[cold]
+    fn make_state(&self) -> Result<(), String> {
+        // SAFETY: the message's stream lives, and we are its owner.
+        unsafe { (vtable_of(self.head).prepare)(self.head) }
+    }
+}
+
+// SAFETY: the mooring lies there.
+unsafe impl MessageScope for StrandScope {
+    const MOORING: usize = offset_of!(Self, mooring);
+
+    #[inline]
+    fn prepare(&self) -> Result<(), String> {
+        if self.head().ready.get() {
+            Ok(())
+        } else {
+            self.make_state()
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Messages that run under a permit.
+
+use std::cell::Cell as StdCell;
+use std::mem::offset_of;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use super::{OnCore, scope_of};
+use crate::cell::{Header, MakeScope, Scope, Step};
+use crate::context::Mooring;
+use crate::core::CoreShared;
+use crate::engine::Parked;
+use crate::environment::Environment;
+use crate::error::Failure;
+use crate::lane::Link;
+use crate::message::MessageScope;
+use crate::metrics::Outcome;
+use crate::strand::StreamName;
+use crate::time::kind::{Kind, end_cell};
+use crate::worker::Turn;
+
+/// What the owner of a limit is told about its messages.
+pub trait Limiter: Send + Sync + 'static {
+    /// The executor's environment.
+    fn environment(&self) -> &Environment;
+    /// A message ended; its permit is free.
+    #[doc(hidden)]
+    fn retire(&self, outcome: Ended, generation: u32);
+    /// Whether a shutdown in abort mode runs.
+    fn is_aborting(&self) -> bool;
+    /// The drain generation of messages admitted now.
+    fn generation(&self) -> u32;
+    /// Admits a delayed message whose time has come, behind all that wait; it waits for nothing, and
+    /// runs no code of the user.
+    ///
+    /// # Errors
+    /// The message comes back when new ones are refused.
+    fn admit(&self, generation: u32, message: Parked) -> Result<(), Parked>;
+    /// Counts a delayed message that ended before it was admitted.
+    fn forgo(&self, outcome: Ended);
+}
+
+/// How a message ended, for a [`Limiter`].
+#[derive(Debug, Clone, Copy)]
+pub struct Ended(pub(crate) Outcome);
+
+impl Ended {
+    /// The handler returned `Ok`.
+    pub const VALUE: Self = Self(Outcome::Value);
+    /// The handler returned `Err`.
+    pub const FAILED: Self = Self(Outcome::Failed);
+
+    /// Whether the handler returned `Ok`.
+    #[inline]
+    #[must_use]
+    pub fn is_value(self) -> bool {
+        self.0 == Outcome::Value
+    }
+
+    /// How a structured execution ended.
+    #[inline]
+    pub fn of<T, E>(output: &Result<T, Failure<E>>) -> Self {
+        Self(Outcome::of(output))
+    }
+}
+
+/// The generation of a delayed message before its time.
+pub(crate) const UNADMITTED: u32 = u32::MAX;
+
+/// The scope of a message of a parallel executor.
+#[repr(C)]
+pub(crate) struct UnderLimit<L: Limiter> {
+    on_core: OnCore,
+    limiter: Arc<L>,
+    /// The drain generation; that of a delayed message is set when it is admitted.
+    generation: StdCell<u32>,
+    /// Last, since its own last part is not written before the start.
+    mooring: Mooring,
+}
+
+/// What the scope of a new message under a limit is made from.
+pub(crate) struct NewUnderLimit<L: Limiter> {
+    pub(crate) on_core: OnCore,
+    pub(crate) limiter: Arc<L>,
+    pub(crate) generation: u32,
+}
+
+impl<L: Limiter> MakeScope<UnderLimit<L>> for NewUnderLimit<L> {
+    #[inline]
+    unsafe fn make_at(self, slot: *mut UnderLimit<L>) {
+        // SAFETY: there is room for the whole scope, here and in the next lines.
+        let mooring = unsafe { &raw mut (*slot).mooring };
+        // SAFETY: as above.
+        unsafe { Mooring::make_at(mooring) };
+        // SAFETY: as above.
+        let place = unsafe { &raw mut (*slot).on_core };
+        // SAFETY: as above.
+        unsafe { place.write(self.on_core) };
+        // SAFETY: as above.
+        let place = unsafe { &raw mut (*slot).limiter };
+        // SAFETY: as above.
+        unsafe { place.write(self.limiter) };
+        // SAFETY: as above.
+        let place = unsafe { &raw mut (*slot).generation };
+        // SAFETY: as above.
+        unsafe { place.write(StdCell::new(self.generation)) };
+    }
+}
+
+impl<L: Limiter> UnderLimit<L> {
+    /// A delayed message whose time has come: the cell is ours to run, and has this scope.
+    fn admit(cell: NonNull<Header>, _: &CoreShared) -> Option<*const ()> {
+        // SAFETY: as above.
+        let scope = unsafe { scope_of::<Self>(cell) };
+        let limiter = Arc::clone(&scope.limiter);
+        scope.generation.set(limiter.generation());
+        let parked = Parked::new(cell);
+        match limiter.admit(scope.generation.get(), parked) {
+            Ok(()) => Some(ptr::null()),
+            Err(_refused) => {
+                scope.generation.set(UNADMITTED);
+                None
+            }
+        }
+    }
+
+    /// A delayed message under a limit.
+    pub(crate) const DUE: &'static Kind = &Kind {
+        admit: Self::admit,
+        settle: |_| {},
+        end: end_cell,
+        owner: |cell| {
+            // SAFETY: the cell is ours to run, and has this scope.
+            let scope = unsafe { scope_of::<Self>(cell) };
+            Arc::as_ptr(&scope.limiter).cast()
+        },
+        is_awaited: false,
+    };
+}
+
+impl<L: Limiter> Scope for UnderLimit<L> {
+    fn home(&self) -> *const () {
+        self.on_core.home()
+    }
+
+    unsafe fn hold(home: *const ()) {
+        // SAFETY: the homes are alike.
+        unsafe { OnCore::hold(home) };
+    }
+
+    unsafe fn unhold(home: *const ()) {
+        // SAFETY: the homes are alike.
+        unsafe { OnCore::unhold(home) };
+    }
+
+    unsafe fn wake(cell: NonNull<Header>, home: *const ()) {
+        // SAFETY: the homes are alike.
+        unsafe { OnCore::wake(cell, home) };
+    }
+
+    unsafe fn stream(_: *const ()) -> Option<StreamName> {
+        None
+    }
+
+    fn caller(&self) -> *const Header {
+        ptr::null()
+    }
+
+    fn environment(&self) -> *const Environment {
+        self.limiter.environment()
+    }
+
+    fn generation(&self) -> u32 {
+        self.generation.get()
+    }
+
+    #[inline]
+    fn is_straying(&self) -> bool {
+        self.mooring.is_straying()
+    }
+
+    fn retire(&self, outcome: Outcome) {
+        self.on_core.strike();
+        match self.generation.get() {
+            UNADMITTED => self.limiter.forgo(Ended(outcome)),
+            generation => self.limiter.retire(Ended(outcome), generation),
+        }
+    }
+
+    unsafe fn run(link: NonNull<Link>, turn: &Turn<'_>) {
+        let cell = link.cast::<Header>();
+        // SAFETY: as for `OnCore`.
+        let scope = unsafe { scope_of::<Self>(cell) };
+        if scope.limiter.is_aborting() {
+            // SAFETY: the caller owns the cell.
+            let abort = unsafe { cell.as_ref() }.vtable().abort;
+            // SAFETY: as above.
+            if unsafe { abort(cell) } == Step::Finished {
+                return;
+            }
+            // A straying context keeps it: wait for that like for any wake.
+        }
+        // SAFETY: as the caller says.
+        unsafe {
+            scope
+                .on_core
+                .run_cell(cell, turn, || scope.limiter.is_aborting())
+        };
+    }
+}
+
+// SAFETY: the mooring lies there.
+unsafe impl<L: Limiter> MessageScope for UnderLimit<L> {
+    const MOORING: usize = offset_of!(Self, mooring);
+
+    #[inline]
+    fn prepare(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
