@@ -250,3 +250,30 @@ fn a_long_chain_of_callers_is_dropped_without_recursion() {
             .expect("the stack was enough");
     });
 }
+
+/// Sums from `left` down to 1, each summand in a handler inside the one before.
+fn sum_down(
+    executor: SerialExecutor<&'static str>,
+    left: u32,
+) -> Pin<Box<dyn Future<Output = u32> + Send>> {
+    Box::pin(async move {
+        if left == 0 {
+            return 0;
+        }
+        let key = ["north", "east", "south", "west"][left as usize % 4];
+        let inner = executor.clone();
+        let sum = executor.execute(key, Envelope::new(left), |left, _| async move {
+            Ok::<_, Infallible>(left.payload + sum_down(inner, left.payload - 1).await)
+        });
+        sum.await.expect("no stream is on the way twice")
+    })
+}
+
+#[test]
+fn executions_with_borrowed_keys_nest_in_boxed_futures_that_can_be_sent() {
+    run(Host::Threads, |core| async move {
+        let executor = SerialExecutor::builder(&core).build().expect("built");
+        let sum = core.spawn(sum_down(executor, 4)).expect("open");
+        assert_eq!(sum.await.expect("it is handled"), 10);
+    });
+}
