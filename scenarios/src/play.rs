@@ -1,0 +1,319 @@
+//! Plays a scenario.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+
+use executor_core::{RejectReason, Report, Shutdown, WorkerCore};
+
+use crate::awkward::{Awkward, Trap};
+use crate::axes::{Fate, Interference, Path, Scenario, Site};
+use crate::held::{Held, Seen};
+use crate::script::Stage;
+use crate::subject::Subject;
+use crate::tracked::{Blown, Ledger, defuse};
+use crate::waiting::{DEADLINE, Woken, eventually};
+
+/// What the messages so far amount to.
+#[derive(Debug, Default)]
+struct Account {
+    admitted: u64,
+    refused: u64,
+    /// Executions that were dropped in line: whether they were admitted is not known.
+    unsure: u64,
+}
+
+/// Plays a scenario on a core of `workers` threads.
+///
+/// # Panics
+/// When anything is lost, doubled, too early or late, or does not add up.
+pub fn play(scenario: &Scenario, workers: usize) {
+    let core = WorkerCore::threads(workers).build().expect("threads start");
+    let ledger = Ledger::default();
+    perform(scenario, &core, &ledger);
+    let drained = block_on(core.drain(DEADLINE));
+    assert!(
+        drained.is_complete(),
+        "the core is not drained: {drained:?}"
+    );
+    let report = block_on(core.shutdown(Shutdown::Drain, DEADLINE));
+    assert!(report.is_complete(), "the core does not end: {report:?}");
+    drop(core);
+    eventually("every value is dropped", || {
+        (0..=scenario.may_leak()).contains(&ledger.alive())
+    });
+    assert_eq!(ledger.broken(), 0, "a value was used after its end");
+}
+
+fn perform(scenario: &Scenario, core: &WorkerCore, ledger: &Ledger) {
+    let Scenario {
+        entry,
+        path,
+        site,
+        fate,
+        interference,
+    } = *scenario;
+    let mut account = Account::default();
+    let mut subject = Some(Subject::new(core, entry, ledger));
+    // An execution borrows its executor.
+    let lender = subject.clone().filter(|_| entry.is_lazy());
+    let before = Stage::new(Site::Nowhere, true, ledger);
+    let stage = Stage::new(site, path.is_pending(), ledger);
+
+    let mut held = {
+        let subject = subject.as_ref().expect("nobody has dropped it yet");
+        if path.is_queued() {
+            drop(subject.submit(&before).expect("there is room"));
+            account.admitted += 1;
+            eventually("the message before is running", || before.is_reached());
+        }
+        match &lender {
+            Some(lender) => lender.execute(&stage),
+            None => subject.admit(entry, &stage),
+        }
+    };
+    let trap = match site {
+        Site::WakerClone => Trap::Clone,
+        Site::WakerWake => Trap::Wake,
+        Site::WakerDrop => Trap::Drop,
+        _ => Trap::None,
+    };
+    let wakers = [Awkward::new(trap, blown), Awkward::new(trap, blown)];
+    let mut seen = begin(scenario, &mut held, &wakers);
+
+    // To the place where it is interfered with.
+    let starts = scenario.starts() == 1;
+    if path.is_pending() && starts {
+        before.open();
+        let woken = Arc::new(Woken::default());
+        let waker = woken.waker();
+        eventually("the handler waits", || {
+            if entry.is_structured() && !held.is_gone() && !stage.is_reached() {
+                seen = held.poll(&waker);
+            }
+            stage.is_reached() || seen.is_some()
+        });
+    }
+    let ending = interfere(scenario, &mut subject, &mut held, &mut seen);
+    before.open();
+    stage.open();
+    let seen = finish(scenario, held, seen, &wakers);
+    wakers.iter().for_each(|waker| waker.disarm());
+    if let Some(mut ending) = ending {
+        let report = block_on(ending.as_mut());
+        assert!(report.is_complete(), "it does not end: {report:?}");
+    }
+
+    if let Some(seen) = seen {
+        let allowed = scenario.allowed();
+        assert!(allowed.contains(&seen), "{seen:?}, and not {allowed:?}");
+    }
+    if scenario.leaves_line() || entry.is_structured() && fate == Fate::DroppedAfterPoll {
+        account.unsure += 1;
+    } else if seen == Some(Seen::Rejected) {
+        account.refused += 1;
+    } else if !scenario.is_never_admitted() {
+        account.admitted += 1;
+    }
+    let drained = block_on(core.drain(DEADLINE));
+    assert!(drained.is_complete(), "not drained: {drained:?}");
+    assert_eq!(stage.starts(), scenario.starts(), "starts of the handler");
+    if let Some(thread) = stage.first_poll() {
+        let is_inline = thread == thread::current().id();
+        // What is structured runs where it is polled; it is in line when it is moved, if it is queued.
+        let is_polled_here = entry.is_structured() && (fate != Fate::Moved || path.is_pending());
+        let must_be = is_polled_here || !path.is_queued();
+        assert_eq!(is_inline, must_be, "where the handler ran first");
+    }
+    if let Some(subject) = &subject {
+        let is_open = !matches!(
+            interference,
+            Interference::ShutdownDrain | Interference::ShutdownAbort
+        );
+        probe(subject, is_open, &mut account, ledger);
+        settle(subject, &account);
+    }
+}
+
+fn blown() -> Box<dyn std::any::Any + Send> {
+    Box::new(Blown)
+}
+
+/// The first part of the completion's fate.
+fn begin(scenario: &Scenario, held: &mut Held<'_>, wakers: &[Arc<Awkward>; 2]) -> Option<Seen> {
+    let is_lazy = scenario.entry.is_lazy();
+    let [first, second] = wakers;
+    let mut seen = None;
+    match scenario.fate {
+        Fate::Kept | Fate::DroppedWhenReady if is_lazy => seen = held.poll(&second.waker()),
+        Fate::Kept | Fate::DroppedWhenReady | Fate::NeverPolled => {}
+        Fate::DroppedAtOnce => held.drop_now(),
+        Fate::DroppedAfterPoll => {
+            seen = poll_awkwardly(held, first);
+            held.drop_now();
+        }
+        Fate::Moved => seen = poll_awkwardly(held, first),
+        Fate::Forgotten => {
+            if is_lazy {
+                seen = held.poll(Waker::noop());
+            }
+            held.forget();
+        }
+        Fate::TwoWakers => {
+            seen = poll_awkwardly(held, first);
+            if seen.is_none() {
+                seen = poll_awkwardly(held, second);
+            }
+        }
+    }
+    if scenario.path == Path::InlineReady && !scenario.is_never_admitted() {
+        assert!(seen.is_some(), "it is over with its first poll");
+    } else {
+        assert_eq!(seen, None, "it cannot be over yet");
+    }
+    seen
+}
+
+/// Polls, and again if the waker's clone panicked.
+fn poll_awkwardly(held: &mut Held<'_>, awkward: &Arc<Awkward>) -> Option<Seen> {
+    let waker = awkward.waker();
+    let polled = defuse(|| held.poll_or_blow(&waker));
+    let seen = match polled {
+        Some(seen) => seen,
+        None => held.poll(&waker),
+    };
+    defuse(|| drop(waker));
+    seen
+}
+
+type Ending = std::pin::Pin<Box<dyn Future<Output = Report> + Send>>;
+
+fn interfere(
+    scenario: &Scenario,
+    subject: &mut Option<Subject>,
+    held: &mut Held<'_>,
+    seen: &mut Option<Seen>,
+) -> Option<Ending> {
+    let executor = subject.as_ref().expect("nobody has dropped it yet");
+    let mut ending = match scenario.interference {
+        Interference::Nothing => return None,
+        Interference::Cancel => {
+            *seen = held.cancel();
+            return None;
+        }
+        Interference::Eviction => {
+            let is_idle = scenario.path == Path::InlineReady && !scenario.is_never_admitted();
+            let evicted = executor.evict_idle();
+            assert_eq!(evicted, usize::from(is_idle), "only idle streams go");
+            return None;
+        }
+        Interference::LastHandle => {
+            *subject = None;
+            return None;
+        }
+        Interference::Drain => executor.drain(),
+        Interference::ShutdownDrain => executor.shutdown(Shutdown::Drain),
+        Interference::ShutdownAbort => executor.shutdown(Shutdown::Abort),
+    };
+    // Begun now; it ends when what it waits for does.
+    match ending
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
+        Poll::Ready(report) => {
+            assert!(report.is_complete(), "{report:?}");
+            None
+        }
+        Poll::Pending => Some(ending),
+    }
+}
+
+/// The rest of the completion's fate.
+fn finish(
+    scenario: &Scenario,
+    mut held: Held<'_>,
+    seen: Option<Seen>,
+    wakers: &[Arc<Awkward>; 2],
+) -> Option<Seen> {
+    if seen.is_some() || held.is_gone() {
+        return seen;
+    }
+    match scenario.fate {
+        Fate::Kept => return Some(held.wait()),
+        Fate::Moved => {
+            return thread::scope(|scope| {
+                let waiting = scope.spawn(|| held.wait());
+                Some(waiting.join().expect("no panic of another's"))
+            });
+        }
+        Fate::TwoWakers => {
+            if !scenario.entry.is_structured() {
+                let last = &wakers[1];
+                eventually("the last waker is woken", || last.woken() != 0);
+            }
+            return Some(held.wait());
+        }
+        Fate::DroppedWhenReady => match &held {
+            Held::Completion(completion) => {
+                eventually("the outcome is there", || completion.is_done());
+            }
+            _ => eventually("the outcome is there", || wakers[1].woken() != 0),
+        },
+        Fate::NeverPolled | Fate::DroppedAtOnce | Fate::DroppedAfterPoll | Fate::Forgotten => {}
+    }
+    held.drop_now();
+    None
+}
+
+/// Whether the executor still works, or still refuses.
+fn probe(subject: &Subject, is_open: bool, account: &mut Account, ledger: &Ledger) {
+    let stage = Stage::new(Site::Nowhere, false, ledger);
+    match subject.submit(&stage) {
+        Ok(completion) => {
+            assert!(is_open, "a closed executor has admitted a message");
+            account.admitted += 1;
+            assert_eq!(Held::Completion(completion).wait(), Seen::Value);
+        }
+        Err(refused) => {
+            assert!(!is_open, "an open executor has refused a message");
+            assert_eq!(refused.reason, RejectReason::Closed);
+            refused.work.payload.look();
+            account.refused += 1;
+        }
+    }
+    let expected = if is_open { Seen::Value } else { Seen::Rejected };
+    let stage = Stage::new(Site::Nowhere, false, ledger);
+    assert_eq!(subject.execute(&stage).wait(), expected);
+    *(if is_open {
+        &mut account.admitted
+    } else {
+        &mut account.refused
+    }) += 1;
+}
+
+/// Whether nothing is held back, and the counts add up.
+fn settle(subject: &Subject, account: &Account) {
+    eventually("nothing is held back", || subject.is_whole());
+    let totals = subject.totals();
+    let finished = totals.finished();
+    let range = account.admitted..=account.admitted + account.unsure;
+    assert!(range.contains(&finished), "{account:?} but {totals:?}");
+    assert_eq!(totals.refused, account.refused, "{totals:?}");
+    subject.evict_idle();
+    assert_eq!(subject.totals(), totals, "eviction moves counts alone");
+}
+
+/// Runs a future on this thread.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    let woken = Arc::new(Woken::default());
+    let waker = woken.waker();
+    let mut context = Context::from_waker(&waker);
+    loop {
+        let before = woken.count();
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        eventually("a wake", || woken.count() != before);
+    }
+}
