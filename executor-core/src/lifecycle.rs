@@ -26,7 +26,7 @@ pub struct Report {
     pub failed: u64,
     /// Handlers that panicked.
     pub panicked: u64,
-    /// Messages cancelled before they started.
+    /// Messages cancelled before they started, and structured executions dropped before their end.
     pub cancelled: u64,
     /// Messages whose deadline had passed.
     pub expired: u64,

@@ -57,7 +57,7 @@ pub struct Totals {
     pub failed: u64,
     /// Handlers that panicked.
     pub panicked: u64,
-    /// Messages cancelled before they started.
+    /// Messages cancelled before they started, and structured executions dropped before their end.
     pub cancelled: u64,
     /// Messages whose deadline passed before they started.
     pub expired: u64,

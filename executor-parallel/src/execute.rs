@@ -22,7 +22,7 @@ enum Stage<'a> {
     /// It was taken at once, for a message of this generation.
     Taken(&'a Gate, u32),
     /// It was waited for; its own drop gives it back.
-    Waited(#[expect(dead_code, reason = "held for its drop")] Permit),
+    Waited(Permit),
 }
 
 /// The stage, if the execution has one: one that is over in its first poll has none.
@@ -33,11 +33,24 @@ impl Drop for Place<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Some(stage) = self.0.take() {
-            leave(stage);
+            give_up(stage);
         }
     }
 }
 
+/// Counts an execution that is dropped before its end, unless it was still in line.
+#[cold]
+#[inline(never)]
+fn give_up(stage: Stage<'_>) {
+    match &stage {
+        Stage::InLine(_) => {}
+        Stage::Taken(gate, _) => gate.counts.ended(Ended::CANCELLED),
+        Stage::Waited(permit) => permit.count(Ended::CANCELLED),
+    }
+    leave(stage);
+}
+
+/// Gives the permit or the place in line back.
 #[cold]
 #[inline(never)]
 fn leave(stage: Stage<'_>) {
@@ -184,7 +197,9 @@ where
         }
         let outcome = outcome(gate, *this.generation, this.handler, ran, value);
         // Counted before the permit is given back: whoever is told finds it in the counts.
-        drop(Place(this.place.0.take()));
+        if let Some(stage) = this.place.0.take() {
+            leave(stage);
+        }
         Poll::Ready(outcome)
     }
 }
@@ -296,7 +311,9 @@ where
             return Poll::Pending;
         }
         let outcome = outcome(gate, generation, this.handler, ran, value);
-        drop(Place(this.place.0.take()));
+        if let Some(stage) = this.place.0.take() {
+            leave(stage);
+        }
         Poll::Ready(outcome)
     }
 }

@@ -70,6 +70,13 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
+    /// Counts how the message that runs under it ended.
+    pub(crate) fn count(&self, ended: Ended) {
+        if let Some(gate) = &self.gate {
+            gate.counts.ended(ended);
+        }
+    }
+
     /// Leaves it to the message that runs under it to give the permit back.
     pub(crate) fn pass_on(mut self) {
         self.gate = None;

@@ -19,8 +19,6 @@ use crate::waiting::{DEADLINE, Woken, eventually};
 struct Account {
     admitted: u64,
     refused: u64,
-    /// Executions that were dropped in line: whether they were admitted is not known.
-    unsure: u64,
 }
 
 /// Plays a scenario on a core of `workers` threads.
@@ -108,11 +106,9 @@ fn perform(scenario: &Scenario, core: &WorkerCore, ledger: &Ledger) {
         let allowed = scenario.allowed();
         assert!(allowed.contains(&seen), "{seen:?}, and not {allowed:?}");
     }
-    if scenario.leaves_line() || entry.is_structured() && fate == Fate::DroppedAfterPoll {
-        account.unsure += 1;
-    } else if seen == Some(Seen::Rejected) {
+    if seen == Some(Seen::Rejected) {
         account.refused += 1;
-    } else if !scenario.is_never_admitted() {
+    } else if !scenario.is_never_admitted() && !scenario.leaves_line() {
         account.admitted += 1;
     }
     let drained = block_on(core.drain(DEADLINE));
@@ -295,9 +291,7 @@ fn probe(subject: &Subject, is_open: bool, account: &mut Account, ledger: &Ledge
 fn settle(subject: &Subject, account: &Account) {
     eventually("nothing is held back", || subject.is_whole());
     let totals = subject.totals();
-    let finished = totals.finished();
-    let range = account.admitted..=account.admitted + account.unsure;
-    assert!(range.contains(&finished), "{account:?} but {totals:?}");
+    assert_eq!(totals.finished(), account.admitted, "{totals:?}");
     assert_eq!(totals.refused, account.refused, "{totals:?}");
     subject.evict_idle();
     assert_eq!(subject.totals(), totals, "eviction moves counts alone");

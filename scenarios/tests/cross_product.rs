@@ -3,6 +3,7 @@
 //! - `SCENARIO=Submit/QueuedReady/Nowhere/Kept/Cancel` plays that one;
 //! - `SCENARIOS=2000` plays so many, chosen by `SCENARIO_SEED`, and `SCENARIOS=all` plays all, which is
 //!   the default;
+//! - `SCENARIOS_WITHOUT=Forgotten` leaves those out whose name contains the word, as a leak checker must;
 //! - `SCENARIO_ROUNDS=10` plays each so often; twice is the default, with one worker and with two.
 
 use std::collections::BTreeMap;
@@ -26,6 +27,9 @@ fn chosen() -> Vec<Scenario> {
     let mut legal: Vec<_> = (scenarios().filter(|scenario| scenario.legal().is_ok()))
         .filter(|scenario| !scenario.aborts())
         .collect();
+    if let Ok(without) = env::var("SCENARIOS_WITHOUT") {
+        legal.retain(|scenario| !scenario.to_string().contains(&without));
+    }
     if let Ok(name) = env::var("SCENARIO") {
         legal.retain(|scenario| scenario.to_string() == name);
         assert!(!legal.is_empty(), "there is no legal scenario {name}");

@@ -49,6 +49,8 @@ impl Ended {
     pub const VALUE: Self = Self(Outcome::Value);
     /// The handler returned `Err`.
     pub const FAILED: Self = Self(Outcome::Failed);
+    /// It was given up before its end.
+    pub const CANCELLED: Self = Self(Outcome::Cancelled);
 
     /// Whether the handler returned `Ok`.
     #[inline]

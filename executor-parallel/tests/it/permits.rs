@@ -93,6 +93,33 @@ fn every_way_to_end_gives_the_permit_back_once() {
 }
 
 #[test]
+fn an_execution_dropped_before_its_end_counts_as_cancelled() {
+    run(Host::Threads, |core| async move {
+        let executor = ParallelExecutor::builder(&core)
+            .max_concurrency(1)
+            .build()
+            .expect("legal");
+        let waiting = |_, _| std::future::pending::<Result<(), Infallible>>();
+        let mut taken = Box::pin(executor.execute(Envelope::new(()), waiting));
+        assert!(is_pending(&mut taken).await);
+        let mut waited = Box::pin(executor.execute(Envelope::new(()), waiting));
+        let mut in_line = Box::pin(executor.execute(Envelope::new(()), waiting));
+        assert!(is_pending(&mut waited).await && is_pending(&mut in_line).await);
+        drop(in_line);
+        assert_eq!(executor.metrics().totals.finished(), 0, "it was in line");
+        drop(taken);
+        assert_eq!(executor.metrics().totals.cancelled, 1);
+        assert!(is_pending(&mut waited).await);
+        drop(waited);
+        assert_eq!(executor.metrics().totals.cancelled, 2);
+        drop(executor.try_execute(Envelope::new(()), waiting));
+        let totals = executor.metrics().totals;
+        assert_eq!((totals.cancelled, totals.finished()), (3, 3));
+        assert_eq!(executor.available_permits(), 1);
+    });
+}
+
+#[test]
 fn a_limit_is_raised_at_once_and_lowered_as_handlers_finish() {
     run(Host::Threads, |core| async move {
         let executor = ParallelExecutor::builder(&core)
