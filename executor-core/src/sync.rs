@@ -1,11 +1,18 @@
-//! The one place that chooses between the real atomics and locks, loom's, and those that
-//! ThreadSanitizer sees.
+//! The one place that chooses between the real atomics and locks, loom's, those that
+//! ThreadSanitizer sees, and those that take their time.
 //!
-//! Everything else imports from here, so that no other file knows about `cfg(loom)` and
-//! `cfg(executor_tsan)`.
+//! Everything else imports from here, so that no other file knows about `cfg(loom)`,
+//! `cfg(executor_tsan)` and `cfg(executor_chaos)`.
 
+#[cfg(all(executor_chaos, not(loom)))]
+mod chaos;
 #[cfg(executor_tsan)]
 mod visible;
+
+#[cfg(all(executor_chaos, not(loom)))]
+pub(crate) use chaos::{AtomicU8, AtomicUsize};
+#[cfg(all(executor_chaos, not(loom)))]
+pub use chaos::{AtomicU64, Ordering};
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicU8, AtomicUsize, fence};
@@ -16,8 +23,10 @@ pub(crate) use loom::sync::{Mutex, MutexGuard};
 #[cfg(not(loom))]
 pub(crate) use plain::{Mutex, MutexGuard};
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicU8, AtomicUsize, fence};
-#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::fence;
+#[cfg(not(any(loom, executor_chaos)))]
+pub(crate) use std::sync::atomic::{AtomicU8, AtomicUsize};
+#[cfg(not(any(loom, executor_chaos)))]
 pub use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Locks that no model looks into: those of statics, which outlive a model's run, and those of which
