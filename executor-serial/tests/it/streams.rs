@@ -173,3 +173,40 @@ fn heat(executor: &SerialExecutor<u64>, key: u64, hot: &Arc<AtomicU64>) {
     });
     drop(submitted.expect("room"));
 }
+
+#[test]
+fn a_stream_runs_no_more_in_a_row_than_its_budget() {
+    const BUDGET: usize = 8;
+    let core = WorkerCore::threads(1).budget(BUDGET).build();
+    let core = core.expect("a thread");
+    let executor: SerialExecutor<u64> = SerialExecutor::builder(&core).build().expect("legal");
+    let (go_on, gate) = mpsc::channel::<()>();
+    // The only worker is busy until all are queued: what follows does not depend on time.
+    let blocking = core.spawn_fn_detached(move || {
+        gate.recv_timeout(DEADLINE).expect("told in time");
+    });
+    blocking.expect("open");
+    let handled = Arc::new(AtomicU64::new(0));
+    let mut hot = Vec::new();
+    for _ in 0..100 * BUDGET {
+        let handled = Arc::clone(&handled);
+        let submitted = executor.try_submit(0, Envelope::new(()), move |_, _| async move {
+            handled.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, Infallible>(())
+        });
+        hot.push(submitted.expect("room"));
+    }
+    let before = Arc::clone(&handled);
+    let cold = executor.try_submit(1, Envelope::new(()), move |_, _| async move {
+        Ok::<_, Infallible>(before.load(Ordering::SeqCst))
+    });
+    go_on.send(()).expect("it waits");
+    let before = cold.expect("room").wait().expect("handled");
+    assert!(
+        before <= BUDGET as u64,
+        "{before} of the hot stream came first"
+    );
+    for completion in hot {
+        completion.wait().expect("handled");
+    }
+}
