@@ -10,10 +10,15 @@ export RUSTUP_AUTO_INSTALL=0
 
 readonly HOST=x86_64-unknown-linux-gnu
 readonly LIBRARIES=(-p executor-core -p executor-serial -p executor-parallel)
+readonly SCENARIOS=(-p executor-scenarios)
+readonly STRESS=(-p executor-benches --no-default-features --bin stress)
 readonly FAST=(fmt lint test no-pool doc loom allocations bench-smoke report-smoke replay asan tsan miri)
-readonly LONG=(loom-long tsan-long)
+readonly LONG=(loom-long tsan-long tiny chaos leaks stress faults)
+readonly RELEASE=(scenarios-release chaos-release soak)
 # Builds with other flags have directories of their own, so that no step throws away another's work.
 readonly TARGET="${CARGO_TARGET_DIR:-$PWD/target}"
+# What the steps leave for `docs/reliability.md`.
+readonly RECORDS="$TARGET/reliability"
 
 LOCKED=()
 if [[ -f Cargo.lock ]]; then LOCKED=(--locked); fi
@@ -57,9 +62,64 @@ step_test() {
 }
 
 step_no_pool() {
-    echo "    the libraries' tests with every cell allocated and freed"
+    echo "    the libraries' tests and the scenarios with every cell allocated and freed"
     CARGO_TARGET_DIR="$TARGET/no-pool" RUSTFLAGS="${RUSTFLAGS:-} --cfg executor_no_pool" \
-        cargo test "${LIBRARIES[@]}" --lib --tests "${LOCKED[@]}"
+        cargo test "${LIBRARIES[@]}" "${SCENARIOS[@]}" --lib --tests "${LOCKED[@]}"
+}
+
+step_tiny() {
+    echo "    the libraries' tests and the scenarios with batches, budgets, depths and magazines as small as they go"
+    CARGO_TARGET_DIR="$TARGET/tiny" RUSTFLAGS="${RUSTFLAGS:-} --cfg executor_tiny" \
+        cargo test "${LIBRARIES[@]}" "${SCENARIOS[@]}" --lib --tests "${LOCKED[@]}"
+}
+
+run_chaos() { # seeds, stress seconds for each
+    echo "    the scenarios and the stress program with delays between the atomics, with $1 seeds"
+    local seed
+    for seed in $(seq 1 "$1"); do
+        echo "    EXECUTOR_CHAOS_SEED=$seed"
+        EXECUTOR_CHAOS_SEED="$seed" CARGO_TARGET_DIR="$TARGET/chaos" RUSTFLAGS="${RUSTFLAGS:-} --cfg executor_chaos" \
+            cargo test "${SCENARIOS[@]}" --tests "${LOCKED[@]}" -- --nocapture every_legal | tee -a "$RECORDS/$current.log"
+        EXECUTOR_CHAOS_SEED="$seed" CARGO_TARGET_DIR="$TARGET/chaos" RUSTFLAGS="${RUSTFLAGS:-} --cfg executor_chaos" \
+            cargo run "${STRESS[@]}" "${LOCKED[@]}" -- \
+            --seconds "$2" --json "$RECORDS/$current-$seed.json"
+    done
+}
+
+step_chaos() { run_chaos 1 "${STRESS_SECONDS:-30}"; }
+step_chaos_release() { run_chaos "${CHAOS_SEEDS:-20}" "${STRESS_SECONDS:-60}"; }
+
+step_scenarios_release() {
+    echo "    every scenario ${SCENARIO_ROUNDS:-40} times"
+    SCENARIO_ROUNDS="${SCENARIO_ROUNDS:-40}" cargo test "${SCENARIOS[@]}" --tests "${LOCKED[@]}" -- --nocapture every_legal |
+        tee -a "$RECORDS/$current.log"
+}
+
+step_leaks() {
+    echo "    the scenarios under LeakSanitizer, without the pool, but for those that forget a completion"
+    if ! on_this_host; then skip "LeakSanitizer is set up for $HOST alone"; return; fi
+    if ! has_nightly; then skip "LeakSanitizer needs a nightly toolchain: rustup toolchain install nightly"; return; fi
+    SCENARIOS_WITHOUT=Forgotten CARGO_TARGET_DIR="$TARGET/leaks" \
+        RUSTFLAGS="${RUSTFLAGS:-} -Zsanitizer=leak --cfg executor_no_pool" \
+        cargo +nightly test --target "$HOST" "${SCENARIOS[@]}" --tests "${LOCKED[@]}"
+}
+
+step_stress() {
+    echo "    the stress program with few and many producers, workers and streams"
+    cargo run --release "${STRESS[@]}" "${LOCKED[@]}" -- \
+        --matrix --seconds "${STRESS_SECONDS:-120}" --json "$RECORDS/stress.json"
+}
+
+step_soak() {
+    echo "    the stress program for ${SOAK_SECONDS:-3600} seconds"
+    cargo run --release "${STRESS[@]}" "${LOCKED[@]}" -- \
+        --seconds "${SOAK_SECONDS:-3600}" --json "$RECORDS/soak.json"
+}
+
+step_faults() {
+    echo "    each fault of ci/faults, in a copy of the workspace, is caught by the check that it names"
+    if ! has_nightly; then skip "some faults are caught by ThreadSanitizer: rustup toolchain install nightly"; return; fi
+    cargo run -p executor-scenarios --bin faults "${LOCKED[@]}"
 }
 
 step_doc() {
@@ -70,20 +130,25 @@ step_doc() {
 run_loom() { # preemptions
     echo "    every interleaving of the words of the core and of the permits with at most $1 preemptions"
     # Optimised, or the models take hours; with debug assertions, or they check less; without LTO, which gains nothing here.
-    CARGO_TARGET_DIR="$TARGET/loom" RUSTFLAGS="${RUSTFLAGS:-} --cfg loom" LOOM_MAX_PREEMPTIONS="$1" \
+    # Loom says how many interleavings there were.
+    CARGO_TARGET_DIR="$TARGET/loom" RUSTFLAGS="${RUSTFLAGS:-} --cfg loom" LOOM_MAX_PREEMPTIONS="$1" LOOM_LOG=info \
         CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true \
-        cargo test --release -p executor-core -p executor-parallel --lib "${LOCKED[@]}" model::
+        cargo test --release -p executor-core -p executor-parallel --lib "${LOCKED[@]}" model:: -- \
+        --nocapture --test-threads=1 >"$RECORDS/$current.log" || { cat "$RECORDS/$current.log"; return 1; }
+    grep -E "^test |Completed in" "$RECORDS/$current.log"
 }
 
 step_loom() { run_loom "${LOOM_MAX_PREEMPTIONS:-2}"; }
 step_loom_long() { run_loom 3; }
 
 step_asan() {
-    echo "    the libraries' tests under AddressSanitizer, without the pool, which would hide a use after free"
+    echo "    the libraries' tests and the scenarios under AddressSanitizer, without the pool, which would hide a use after free"
     if ! on_this_host; then skip "AddressSanitizer is set up for $HOST alone"; return; fi
     if ! has_nightly; then skip "AddressSanitizer needs a nightly toolchain: rustup toolchain install nightly"; return; fi
-    CARGO_TARGET_DIR="$TARGET/asan" RUSTFLAGS="${RUSTFLAGS:-} -Zsanitizer=address --cfg executor_no_pool" \
-        cargo +nightly test --target "$HOST" "${LIBRARIES[@]}" --lib --tests "${LOCKED[@]}"
+    # A leak checker runs at the end: it would find the completions that some scenarios forget.
+    SCENARIOS_WITHOUT=Forgotten CARGO_TARGET_DIR="$TARGET/asan" \
+        RUSTFLAGS="${RUSTFLAGS:-} -Zsanitizer=address --cfg executor_no_pool" \
+        cargo +nightly test --target "$HOST" "${LIBRARIES[@]}" "${SCENARIOS[@]}" --lib --tests "${LOCKED[@]}"
 }
 
 run_tsan() { # seconds
@@ -99,7 +164,8 @@ run_tsan() { # seconds
         options+=" suppressions=$PWD/ci/tsan.supp"
     fi
     CARGO_TARGET_DIR="$TARGET/tsan" RUSTFLAGS="${RUSTFLAGS:-} $flags" TSAN_OPTIONS="$options ${TSAN_OPTIONS:-}" \
-        cargo +nightly run "${std[@]}" --target "$HOST" -p executor-benches --no-default-features --bin stress "${LOCKED[@]}" -- --seconds "$1"
+        cargo +nightly run "${std[@]}" --target "$HOST" "${STRESS[@]}" "${LOCKED[@]}" -- \
+        --seconds "$1" --json "$RECORDS/$current.json"
 }
 
 step_tsan() { run_tsan "${STRESS_SECONDS:-20}"; }
@@ -155,17 +221,25 @@ report() {
     fi
 }
 
+record() { # seconds that the current step took
+    printf '{"step": "%s", "seconds": %d, "date": "%s", "commit": "%s"}\n' "$current" "$1" "$(date -u +%F)" \
+        "$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" >"$RECORDS/steps/$current.json"
+}
+
 run() { # steps...
     trap report EXIT
     local started skipped
+    mkdir -p "$RECORDS/steps"
     for current in "$@"; do
         echo "==> $current"
+        rm -f "$RECORDS/$current".* "$RECORDS/$current"-*.json "$RECORDS/steps/$current.json"
         started=$SECONDS
         skipped=${#not_run[@]}
         # A plain call: in a condition, `set -e` would not stop at a failure within the step.
         "step_${current//-/_}"
         if ((${#not_run[@]} == skipped)); then
-            done_steps+=("$(printf '%-12s %5d s' "$current" $((SECONDS - started)))")
+            record $((SECONDS - started))
+            done_steps+=("$(printf '%-17s %5d s' "$current" $((SECONDS - started)))")
         fi
     done
 }
@@ -175,10 +249,13 @@ usage() {
 usage: ./ci.sh STEP...
 
   fast, test-all   what runs on every change: ${FAST[*]}
-  long             the same checks for longer: ${LONG[*]}
+  long             the same checks for longer, and others: ${LONG[*]}
+  release          before a release, for hours: ${RELEASE[*]}
   help             this text
 
-Each step can be named alone. LOOM_MAX_PREEMPTIONS and STRESS_SECONDS bound loom and tsan.
+Each step can be named alone. LOOM_MAX_PREEMPTIONS, STRESS_SECONDS, SOAK_SECONDS, SCENARIO_ROUNDS and CHAOS_SEEDS bound
+them. What they find out lies in reliability in the target directory, from which docs/reliability.md is written:
+cargo run -p executor-benches --bin reliability
 EOF
 }
 
@@ -189,9 +266,10 @@ for name in "$@"; do
     case "$name" in
         fast | test-all) steps+=("${FAST[@]}") ;;
         long) steps+=("${LONG[@]}") ;;
+        release) steps+=("${RELEASE[@]}") ;;
         help | -h | --help) usage; exit 0 ;;
         *)
-            if [[ " ${FAST[*]} ${LONG[*]} " != *" $name "* ]]; then
+            if [[ " ${FAST[*]} ${LONG[*]} ${RELEASE[*]} " != *" $name "* ]]; then
                 echo "ci.sh: no step is called '$name'" >&2
                 usage >&2
                 exit 2
