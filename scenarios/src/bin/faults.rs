@@ -23,7 +23,7 @@ type Fallible<T> = Result<T, Box<dyn Error>>;
 
 const HOST: &str = "x86_64-unknown-linux-gnu";
 /// A check that takes longer hangs, in seconds.
-const PATIENCE: &str = "240";
+const PATIENCE: &str = "120";
 
 /// A change that must not go unnoticed.
 struct Fault {
@@ -108,6 +108,12 @@ impl Fault {
                     .arg("test")
                     .env("CARGO_TARGET_DIR", target.join("debug"));
             }
+            "chaos" => {
+                command
+                    .arg("test")
+                    .env("CARGO_TARGET_DIR", target.join("chaos"));
+                command.env("RUSTFLAGS", flags("--cfg executor_chaos"));
+            }
             "loom" => {
                 command.args(["test", "--release"]);
                 command.env("CARGO_TARGET_DIR", target.join("loom"));
@@ -129,6 +135,14 @@ impl Fault {
             other => return Err(format!("{}: there is no tier {other}", self.name).into()),
         }
         Ok(command)
+    }
+
+    /// Applies it, runs its check, and takes it back.
+    fn try_in(&self, tree: &Path, target: &Path) -> Fallible<Option<&'static str>> {
+        let (changed, before) = self.apply(tree)?;
+        let caught = self.check(tree, target);
+        fs::write(changed, before)?;
+        caught
     }
 
     /// Runs its check; tells what caught it, if anything did.
@@ -221,9 +235,7 @@ fn run() -> Fallible<bool> {
             continue;
         }
         let started = Instant::now();
-        let (changed, before) = fault.apply(&tree)?;
-        let caught = fault.check(&tree, &work);
-        fs::write(changed, before)?;
+        let caught = fault.try_in(&tree, &work);
         let verdict = match &caught {
             Ok(Some(how)) => how,
             Ok(None) => "NOT CAUGHT",
