@@ -126,6 +126,10 @@ macro_rules! chaotic {
                 self.paused(|word| word.fetch_or(value, order))
             }
 
+            pub fn fetch_min(&self, value: $value, order: Ordering) -> $value {
+                self.paused(|word| word.fetch_min(value, order))
+            }
+
             pub fn fetch_max(&self, value: $value, order: Ordering) -> $value {
                 self.paused(|word| word.fetch_max(value, order))
             }
