@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use crate::cell::{self, CellRef, Header, drop_quietly, free};
 use crate::envelope::Envelope;
 use crate::error::Failure;
+use crate::frame;
 use crate::status::{Cancel, Detach, Look};
 use crate::wait;
 use crate::worker;
@@ -160,8 +161,8 @@ impl<T, E, M> Completion<T, E, M> {
     /// The [`Failure`] with which the work ended.
     ///
     /// # Panics
-    /// On a worker of a core, which would wait for work that waits for it: await the completion
-    /// there instead.
+    /// On a worker of a core and in a handler, wherever it runs: it may wait for work that waits for
+    /// it. Await the completion there instead.
     pub fn wait(mut self) -> Result<T, Failure<E>> {
         self.block(None)
             .expect("without a deadline the outcome comes first")
@@ -181,8 +182,8 @@ impl<T, E, M> Completion<T, E, M> {
 
     fn block(&mut self, deadline: Option<Instant>) -> Option<Result<T, Failure<E>>> {
         assert!(
-            !worker::is_worker_thread(),
-            "a worker must not block on a completion: await it instead"
+            !worker::is_worker_thread() && frame::is_outermost(),
+            "a worker or handler must not block on a completion: await it instead"
         );
         if let Some(cell) = self.cell {
             // SAFETY: `JOIN` keeps the cell alive.

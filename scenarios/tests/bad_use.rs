@@ -1,0 +1,314 @@
+//! Uses that nobody should make: each has a result that is defined, within a bound.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use executor_core::{
+    BuildError, Envelope, ExecuteError, Failure, MAX_BATCH, MAX_WORKERS, Shutdown, WorkerCore,
+};
+use executor_parallel::ParallelExecutor;
+use executor_serial::SerialExecutor;
+
+/// No step takes longer.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs a future on this thread.
+fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park_timeout(DEADLINE),
+        }
+    }
+}
+
+async fn echo<S>(
+    message: Envelope<u64>,
+    _: executor_core::PolicyContext<S>,
+) -> Result<u64, Infallible> {
+    Ok(message.payload)
+}
+
+fn core(workers: usize) -> WorkerCore {
+    WorkerCore::threads(workers).build().expect("threads start")
+}
+
+fn serial(core: &WorkerCore) -> SerialExecutor<u64> {
+    SerialExecutor::builder(core).build().expect("legal")
+}
+
+/// Whether a core still works, and ends.
+fn check(core: &WorkerCore) {
+    let executor = serial(core);
+    assert_eq!(
+        block_on(executor.execute(1, Envelope::new(5), echo)).expect("handled"),
+        5
+    );
+    let submitted = executor.submit(1, Envelope::new(6), echo).expect("open");
+    assert_eq!(
+        submitted
+            .wait_timeout(DEADLINE)
+            .expect("in time")
+            .expect("handled"),
+        6
+    );
+    let report = block_on(core.shutdown(Shutdown::Drain, DEADLINE));
+    assert!(report.is_complete(), "{report:?}");
+}
+
+#[test]
+fn options_work_at_both_ends_of_their_ranges_and_not_beyond() {
+    for core in [
+        WorkerCore::threads(1).batch(1).budget(1).build(),
+        WorkerCore::threads(2)
+            .batch(MAX_BATCH)
+            .budget(u32::MAX as usize)
+            .build(),
+        WorkerCore::threads(MAX_WORKERS / 16).build(),
+    ] {
+        check(&core.expect("legal"));
+    }
+    let refused = [
+        WorkerCore::threads(MAX_WORKERS + 1).build().err(),
+        WorkerCore::threads(usize::MAX).build().err(),
+        WorkerCore::threads(1).batch(MAX_BATCH + 1).build().err(),
+        WorkerCore::threads(1).budget(usize::MAX).build().err(),
+    ];
+    let core = core(1);
+    let builder = || SerialExecutor::<u64>::builder(&core);
+    for one in [true, false] {
+        let (most, streams) = if one {
+            (1, 1)
+        } else {
+            (u32::MAX as usize, usize::MAX)
+        };
+        let executor = builder()
+            .queue_per_stream(most)
+            .queue_total(most)
+            .resident_streams(streams)
+            .build()
+            .expect("legal");
+        for key in 0..10 {
+            let submitted = executor.submit(key, Envelope::new(key), echo);
+            assert_eq!(submitted.expect("it waits").wait().expect("handled"), key);
+        }
+    }
+    let serial = [
+        builder().queue_per_stream(usize::MAX).build().err(),
+        builder().queue_total(usize::MAX).build().err(),
+    ];
+    let parallel = || ParallelExecutor::builder(&core);
+    for most in [1, executor_parallel::MAX_CONCURRENCY] {
+        let executor = parallel().max_concurrency(most).queue(1).build();
+        let executor = executor.expect("legal");
+        assert_eq!(executor.available_permits(), most);
+        let outcome = block_on(executor.execute(Envelope::new(3), echo));
+        assert_eq!(outcome.expect("handled"), 3);
+        assert!(executor.set_max_concurrency(0).is_err());
+        assert!(executor.set_max_concurrency(usize::MAX).is_err());
+        assert_eq!(executor.available_permits(), most);
+    }
+    let parallel = [
+        parallel().max_concurrency(usize::MAX).build().err(),
+        parallel()
+            .max_concurrency(executor_parallel::MAX_CONCURRENCY + 1)
+            .build()
+            .err(),
+    ];
+    for error in refused.into_iter().chain(serial).chain(parallel) {
+        assert!(
+            matches!(error, Some(BuildError::OutOfRange { .. })),
+            "{error:?}"
+        );
+    }
+    check(&core);
+}
+
+#[test]
+fn large_messages_handlers_and_outputs_come_through() {
+    let core = core(2);
+    let executor = serial(&core);
+    let large = |seed: u8| [seed; 64 << 10];
+    for seed in 0..4 {
+        let handler = move |message: Envelope<[u8; 64 << 10]>, _| {
+            let more = large(seed);
+            async move {
+                let sum = u64::from(message.payload[1]) + u64::from(more[2]);
+                let mut polled = false;
+                poll_fn(|context| {
+                    context.waker().wake_by_ref();
+                    if std::mem::replace(&mut polled, true) {
+                        Poll::Ready(())
+                    } else {
+                        Poll::Pending
+                    }
+                })
+                .await;
+                Ok::<_, Infallible>((sum, more))
+            }
+        };
+        let submitted = executor.submit(1, Envelope::new(large(seed)), handler);
+        let (sum, more) = submitted.expect("room").wait().expect("handled");
+        assert_eq!((sum, more[9]), (2 * u64::from(seed), seed));
+    }
+    check(&core);
+}
+
+/// Uses the executors when its thread ends.
+struct AtTheEnd(RefCell<Option<(WorkerCore, std::sync::mpsc::Sender<u64>)>>);
+
+impl Drop for AtTheEnd {
+    fn drop(&mut self) {
+        let Some((core, told)) = self.0.take() else {
+            return;
+        };
+        let executor = serial(&core);
+        let submitted = executor.submit(1, Envelope::new(1), echo).expect("open");
+        let mut sum = submitted.wait().expect("handled");
+        sum += block_on(executor.execute(1, Envelope::new(2), echo)).expect("handled");
+        let parallel = ParallelExecutor::builder(&core).build().expect("legal");
+        sum += block_on(parallel.execute(Envelope::new(4), echo)).expect("handled");
+        let spawned = core.spawn_fn(|| 8).expect("open");
+        sum += spawned.wait().expect("handled");
+        told.send(sum).expect("somebody waits");
+    }
+}
+
+thread_local! {
+    static AT_THE_END: AtTheEnd = const { AtTheEnd(RefCell::new(None)) };
+}
+
+fn told(receiver: &Receiver<u64>) -> u64 {
+    receiver.recv_timeout(DEADLINE).expect("told in time")
+}
+
+#[test]
+fn a_thread_that_ends_may_use_everything() {
+    for executors_first in [false, true] {
+        let core = core(1);
+        let (tell, receiver) = channel();
+        let ending = core.clone();
+        // What a thread touched first is dropped last, so that both orders come up.
+        let thread = thread::spawn(move || {
+            if executors_first {
+                let executor = serial(&ending);
+                block_on(executor.execute(1, Envelope::new(0), echo)).expect("handled");
+            }
+            AT_THE_END.with(|end| end.0.replace(Some((ending.clone(), tell))));
+            let executor = serial(&ending);
+            block_on(executor.execute(1, Envelope::new(0), echo)).expect("handled");
+        });
+        assert_eq!(told(&receiver), 15);
+        thread.join().expect("no panic");
+        check(&core);
+    }
+}
+
+#[test]
+fn a_handler_that_blocks_on_an_outcome_panics_wherever_it_runs() {
+    let core = core(1);
+    let executor = serial(&core);
+    let waiting = |executor: SerialExecutor<u64>| {
+        move |_: Envelope<()>, _| async move {
+            // Its own stream: the outcome cannot come while the handler runs.
+            let behind = executor.submit(1, Envelope::new(9), echo).expect("room");
+            behind.wait().map_err(|_| "no outcome")
+        }
+    };
+    let inline = block_on(executor.execute(1, Envelope::new(()), waiting(executor.clone())));
+    assert!(
+        matches!(inline, Err(ExecuteError::Panicked(_))),
+        "{inline:?}"
+    );
+    let queued = executor.submit(1, Envelope::new(()), waiting(executor.clone()));
+    let queued = queued.expect("room").wait_timeout(DEADLINE);
+    assert!(
+        matches!(queued, Ok(Err(Failure::Panicked(_)))),
+        "{queued:?}"
+    );
+    check(&core);
+}
+
+#[test]
+fn a_handler_that_never_wakes_ends_with_an_abort() {
+    let core = core(1);
+    let executor = serial(&core);
+    let never = |_: Envelope<()>, _| pending::<Result<(), Infallible>>();
+    let started = executor.submit(1, Envelope::new(()), never).expect("room");
+    let queued = executor.submit(1, Envelope::new(()), never).expect("room");
+    let report = block_on(executor.drain(Duration::from_millis(20)));
+    assert!(!report.is_complete());
+    let report = block_on(executor.shutdown(Shutdown::Abort, DEADLINE));
+    assert!(report.is_complete(), "{report:?}");
+    for completion in [started, queued] {
+        assert!(matches!(completion.wait(), Err(Failure::Aborted)));
+    }
+    check(&core);
+}
+
+#[test]
+fn a_handler_that_is_woken_from_everywhere_ends() {
+    const WAKES: u64 = 2_000;
+    let core = core(2);
+    let executor = serial(&core);
+    let handler = |_: Envelope<()>, _| {
+        let mut threads = Vec::new();
+        let mut polls = 0_u64;
+        poll_fn(move |context| {
+            polls += 1;
+            context.waker().wake_by_ref();
+            if threads.is_empty() {
+                threads.extend((0..4).map(|_| {
+                    let waker = context.waker().clone();
+                    thread::spawn(move || (0..WAKES).for_each(|_| waker.wake_by_ref()))
+                }));
+            }
+            if threads.iter().any(|thread| !thread.is_finished()) {
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok::<_, Infallible>(polls))
+        })
+    };
+    let submitted = executor
+        .submit(1, Envelope::new(()), handler)
+        .expect("room");
+    let polls = submitted.wait_timeout(DEADLINE).expect("in time");
+    assert!(polls.expect("handled") > 1);
+    check(&core);
+}
+
+#[test]
+fn a_blocking_handler_is_waited_for_and_no_longer_than_asked() {
+    let core = core(1);
+    let executor = serial(&core);
+    let (let_go, gate) = channel::<()>();
+    let blocking = executor.submit(1, Envelope::new(()), move |_, _| async move {
+        gate.recv_timeout(DEADLINE).map_err(|_| "not let go")
+    });
+    let blocking = blocking.expect("room");
+    let report = block_on(core.drain(Duration::from_millis(20)));
+    assert!(!report.is_complete());
+    let blocking = blocking
+        .wait_timeout(Duration::from_millis(1))
+        .expect_err("it blocks");
+    let_go.send(()).expect("it waits");
+    blocking.wait().expect("handled");
+    check(&core);
+}
