@@ -222,8 +222,8 @@ report() {
 }
 
 record() { # seconds that the current step took
-    printf '{"step": "%s", "seconds": %d, "date": "%s", "commit": "%s"}\n' "$current" "$1" "$(date -u +%F)" \
-        "$(git rev-parse --short HEAD 2>/dev/null || echo unknown)" >"$RECORDS/steps/$current.json"
+    printf '{"step": "%s", "seconds": %d, "date": "%s"}\n' "$current" "$1" "$(date -u +%F)" \
+        >"$RECORDS/steps/$current.json"
 }
 
 run() { # steps...

@@ -97,16 +97,16 @@ fn thousands(number: u64) -> String {
 }
 
 fn steps(records: &Records, page: &mut String) {
-    *page += "\n## Steps\n\n| step | what it shows | passed on | commit | took |\n| --- | --- | --- | --- | --- |\n";
+    *page +=
+        "\n## Steps\n\n| step | what it shows | passed on | took |\n| --- | --- | --- | --- |\n";
     for (step, about) in STEPS {
         let line = match records.json(&format!("steps/{step}.json")) {
             Some(record) => format!(
-                "{} | `{}` | {} s",
+                "{} | {} s",
                 record["date"].as_str().unwrap_or_default(),
-                record["commit"].as_str().unwrap_or_default(),
                 record["seconds"]
             ),
-            None => "did not run | | ".into(),
+            None => "did not run | ".into(),
         };
         let _ = writeln!(page, "| `{step}` | {about} | {line} |");
     }
