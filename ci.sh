@@ -184,21 +184,24 @@ step_miri() {
         cargo +nightly miri test -p executor-core --lib "${LOCKED[@]}"
 }
 
+# Optimised, but without LTO, which takes minutes for each program and is for figures.
+unmeasured() {
+    CARGO_TARGET_DIR="$TARGET/unmeasured" CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo "$@"
+}
+
 step_allocations() {
     echo "    no message allocates in steady state, and no memory is kept that should not be"
-    cargo test --release -p executor-benches --no-default-features --test allocations --test memory "${LOCKED[@]}"
+    unmeasured test --release -p executor-benches --no-default-features --test allocations --test memory "${LOCKED[@]}"
 }
 
 step_bench_smoke() {
     echo "    every bench runs once; nothing is measured"
-    cargo bench -p executor-benches --no-default-features --bench '*' "${LOCKED[@]}" -- --test
+    unmeasured bench -p executor-benches --no-default-features --bench '*' "${LOCKED[@]}" -- --test
 }
 
 step_report_smoke() {
     echo "    a few cases of the report with their peers, quickly; whether every completion arrives, not how fast"
-    # Without LTO, which takes minutes and is for figures.
-    CARGO_TARGET_DIR="$TARGET/report-smoke" CARGO_PROFILE_RELEASE_LTO=off \
-        cargo run --release -p executor-benches --bin report "${LOCKED[@]}" -- --quick --only 1,3,5,11,21
+    unmeasured run --release -p executor-benches --bin report "${LOCKED[@]}" -- --quick --only 1,3,5,11,21
 }
 
 step_replay() {
