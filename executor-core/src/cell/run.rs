@@ -23,13 +23,9 @@ impl<J: Job> Cell<J> {
         match this.header.status.start() {
             Start::First => {
                 // SAFETY: I2: the claim makes the job ours.
-                let job = unsafe { this.job().read() };
-                let start = |scope: &_, place: &mut MaybeUninit<_>| {
-                    place.write(job.begin(cell, scope)?);
-                    Ok(())
-                };
+                let start = |scope: &_| unsafe { this.job().read() }.begin(cell, scope);
                 let mut polled = Polled::new();
-                // SAFETY: the job was moved out of the body.
+                // SAFETY: the body is the job, which `start` moves out.
                 let ran = unsafe { Self::begin(cell, start, &mut polled) };
                 // SAFETY: we are the runner; what is over has left the body empty.
                 unsafe { Self::settle_if_over(cell, ran, polled) }
@@ -76,21 +72,21 @@ impl<J: Job> Cell<J> {
     /// one guard.
     ///
     /// # Safety
-    /// The caller is the cell's runner and has claimed the start; the body is empty. `start` makes
-    /// the future in the place that it is given, unless it fails.
+    /// The caller is the cell's runner and has claimed the start; once `start` has returned, the
+    /// body is empty.
     #[inline(always)]
     pub(crate) unsafe fn begin(
         cell: NonNull<Header>,
-        start: impl FnOnce(&J::Scope, &mut MaybeUninit<J::Future>) -> Result<(), Failure<J::Error>>,
+        start: impl FnOnce(&J::Scope) -> Result<J::Future, Failure<J::Error>>,
         polled: &mut Polled<J>,
     ) -> Ran {
         let this = Self::of(cell);
         let held = StdCell::new(Held::Nothing);
         let ran = frame::enter(cell, || {
-            // SAFETY: the body is empty, as the caller says, and the runner's.
-            let place = unsafe { &mut *this.future().cast::<MaybeUninit<J::Future>>() };
-            catch(|| match start(&this.scope, place) {
-                Ok(()) => {
+            catch(|| match start(&this.scope) {
+                Ok(future) => {
+                    // SAFETY: the body is empty, as the caller says.
+                    unsafe { this.future().write(future) };
                     held.set(Held::Future);
                     // SAFETY: the future is in place, pinned from here on: it is dropped there.
                     unsafe { this.poll_in_place(cell, &held, &mut polled.value) }

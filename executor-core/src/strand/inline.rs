@@ -1,7 +1,6 @@
 //! A message on its caller: from the first poll of an `execute` to its end or its first wait.
 
 use std::future::Future;
-use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -93,14 +92,12 @@ impl<O: StreamOwner> Strand<O> {
         // SAFETY: the cell is private.
         let header = unsafe { cell.as_ref() };
         header.status.start_private();
-        let start = |scope: &StrandScope, place: &mut MaybeUninit<F>| {
+        let start = |scope: &StrandScope| {
             let (envelope, _) = message.as_ref().expect("a message is started once");
             // SAFETY: the cell is the message's, which is started once.
             let context = unsafe { message::start(cell, scope, envelope) }?;
             let (envelope, handler) = message.take().expect("it is there still");
-            // Made where it is to lie: by way of a `Result` it would be copied once more.
-            place.write(handler(envelope, context));
-            Ok(())
+            Ok(handler(envelope, context))
         };
         let mut polled = Polled::new();
         // SAFETY: we are the runner, by owning the stream; the body is empty.
