@@ -35,12 +35,10 @@ const _: () = assert!(size_of::<PolicyContext>() == size_of::<usize>());
 /// - I1. While the flag is not `GONE`, the message is not handled: the cell, its home and the
 ///   stream's state live, and no other message of the stream runs.
 /// - I2. There is at most one context for a mooring, so `&mut` of the context is `&mut` of the
-///   state; `cell` and `parts` are written when it is made, and are its alone until it is dropped.
+///   state; `parts` are written when it is made, and are its alone until it is dropped.
 /// - I3. A mooring without a cell is a block of its own, and belongs to its context.
 #[repr(C)]
 pub(crate) struct Mooring {
-    /// The message's cell; null for a structured execution.
-    cell: *const Header,
     flag: AtomicU8,
     // Last: a message that is queued leaves them unwritten, and so their cache lines alone.
     parts: UnsafeCell<MaybeUninit<Parts>>,
@@ -48,6 +46,8 @@ pub(crate) struct Mooring {
 
 /// What a context is made of.
 struct Parts {
+    /// The message's cell; null for a structured execution.
+    cell: *const Header,
     lineage: Lineage,
     deadline: Deadline,
     trail: Trail,
@@ -58,8 +58,9 @@ struct Parts {
 
 impl Parts {
     #[inline(always)]
-    fn new<M>(envelope: &Envelope<M>) -> Self {
+    fn new<M>(cell: *const Header, envelope: &Envelope<M>) -> Self {
         Self {
+            cell,
             lineage: envelope.lineage(),
             deadline: envelope.raw_deadline(),
             trail: Trail::new(),
@@ -91,8 +92,16 @@ impl Mooring {
     pub(crate) fn is_straying(&self) -> bool {
         // ORDERING: Acquire pairs with the Release of the context's drop: what it did to the state
         // comes before the next message.
-        self.flag.load(Ordering::Acquire) != GONE
-            && self.flag.swap(AWAITED, Ordering::AcqRel) != GONE
+        match self.flag.load(Ordering::Acquire) {
+            GONE => false,
+            // Asked before: the drop that is to come will see it.
+            AWAITED => true,
+            // Never over `GONE`: a flag without a context would be waited for for ever.
+            _ => self
+                .flag
+                .compare_exchange(LIVE, AWAITED, Ordering::AcqRel, Ordering::Acquire)
+                .is_ok(),
+        }
     }
 }
 
@@ -110,9 +119,19 @@ impl Mooring {
 /// context.attempt(); // used after it was given back
 /// # }
 /// ```
+///
+/// The state's type is exactly `S`, lifetimes within it included:
+///
+/// ```compile_fail
+/// # use executor_core::PolicyContext;
+/// fn narrow(context: PolicyContext<for<'a> fn(&'a str)>) -> PolicyContext<fn(&'static str)> {
+///     context
+/// }
+/// ```
 pub struct PolicyContext<S = ()> {
     mooring: NonNull<Mooring>,
-    state: PhantomData<fn() -> S>,
+    /// Invariant: the state is lent as `&mut S`.
+    state: PhantomData<fn(S) -> S>,
 }
 
 // SAFETY: the state is reached through `&mut self` alone (Mooring, I2), so `S: Send` is what it
@@ -164,9 +183,8 @@ impl PolicyContext<()> {
     pub fn free<M>(envelope: &Envelope<M>) -> Self {
         let mooring = pool::take(Mooring::CLASS).cast::<Mooring>();
         let value = Mooring {
-            cell: ptr::null(),
             flag: AtomicU8::new(LIVE),
-            parts: UnsafeCell::new(MaybeUninit::new(Parts::new(envelope))),
+            parts: UnsafeCell::new(MaybeUninit::new(Parts::new(ptr::null(), envelope))),
         };
         // SAFETY: the block is ours, and its class is that of a mooring.
         unsafe { mooring.write(value) };
@@ -189,13 +207,12 @@ impl<S: Send + 'static> PolicyContext<S> {
         mooring: NonNull<Mooring>,
         envelope: &Envelope<M>,
     ) -> Self {
-        let value = Mooring {
-            cell: cell.as_ptr(),
-            flag: AtomicU8::new(LIVE),
-            parts: UnsafeCell::new(MaybeUninit::new(Parts::new(envelope))),
-        };
-        // SAFETY: Mooring, I2: there is no context yet, so nobody else looks at the mooring.
-        unsafe { mooring.write(value) };
+        // SAFETY: it lives in the cell.
+        let place = unsafe { mooring.as_ref() };
+        let parts = place.parts.get().cast::<Parts>();
+        // SAFETY: Mooring, I2: there is no context yet, so nobody else looks at the parts.
+        unsafe { parts.write(Parts::new(cell.as_ptr(), envelope)) };
+        place.flag.store(LIVE, Ordering::Relaxed);
         Self {
             mooring,
             state: PhantomData,
@@ -212,7 +229,7 @@ impl<S: Send + 'static> PolicyContext<S> {
             // Nothing to reach, and maybe nowhere to reach for it: a parallel executor has none.
             NonNull::dangling()
         } else {
-            let cell = self.mooring().cell;
+            let cell = self.parts().cell;
             // SAFETY: Mooring, I1: the cell lives. A context without one has no state: see `free`.
             let cell = unsafe { &*cell };
             // SAFETY: the cell's stream lives with it.
@@ -233,7 +250,7 @@ impl<S> PolicyContext<S> {
     /// The message's cell; a structured execution has none.
     #[inline]
     fn cell(&self) -> Option<NonNull<Header>> {
-        NonNull::new(self.mooring().cell.cast_mut())
+        NonNull::new(self.parts().cell.cast_mut())
     }
 
     #[inline]

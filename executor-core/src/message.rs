@@ -4,7 +4,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
-use crate::cell::{Header, Job, Scope};
+use crate::cell::{Header, Job, Scope, drop_quietly};
 use crate::context::{Mooring, PolicyContext};
 use crate::envelope::Envelope;
 use crate::error::{Failure, StateError};
@@ -93,6 +93,11 @@ where
     }
 
     fn into_message(self) -> Envelope<M> {
-        self.envelope
+        let Self {
+            envelope, handler, ..
+        } = self;
+        // The canceller has the message in hand: a panic here would lose it, and more.
+        drop_quietly(handler);
+        envelope
     }
 }

@@ -186,7 +186,11 @@ where
         Started::Ready(outcome) => {
             return Poll::Ready(outcome.map_err(ExecuteError::Handler));
         }
-        Started::Failed(failure) => return Poll::Ready(Err(failure.into())),
+        Started::Failed(failure) => {
+            // It is over, also for a message that expired before its handler had it.
+            *message = None;
+            return Poll::Ready(Err(failure.into()));
+        }
         Started::Admitted(completion) => *wait = Some(Wait::Admitted(completion)),
         Started::Refused(reason) if reason.is_full() => {
             *wait = Some(Wait::InLine(strand.wait_for_room()));

@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 
 use super::{Head, StreamName, head_of, vtable_of};
-use crate::cell::{CellRef, Header, Job, MakeScope, Scope};
+use crate::cell::{CellRef, Header, Job, MakeScope, Scope, catch, forget_payload};
 use crate::context::Mooring;
 use crate::envelope::Envelope;
 use crate::environment::Environment;
@@ -187,14 +187,20 @@ impl StrandScope {
     fn retire_failed(&self, outcome: Outcome) {
         self.shared().counters().count(outcome);
         if outcome == Outcome::Panicked {
-            // SAFETY: the message's stream lives.
-            let stream = unsafe { StreamName(self.head).label() };
-            tracing::error!(
-                stream,
-                "a handler panicked: its stream starts from fresh state"
-            );
             // SAFETY: the message's stream lives, and we are its owner.
             unsafe { (vtable_of(self.head).forget_state)(self.head) };
+            // The name and the log are the user's: a panic in them must not cost the stream.
+            let told = catch(|| {
+                // SAFETY: the message's stream lives.
+                let stream = unsafe { StreamName(self.head).label() };
+                tracing::error!(
+                    stream,
+                    "a handler panicked: its stream starts from fresh state"
+                );
+            });
+            if let Err(panic) = told {
+                forget_payload(panic.into_payload());
+            }
         }
     }
 

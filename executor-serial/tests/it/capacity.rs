@@ -214,3 +214,42 @@ fn again(executor: &SerialExecutor<u64>, key: u64, stop: &Arc<std::sync::atomic:
     });
     drop(submitted.expect("room"));
 }
+
+/// Panics when it is dropped, unless the thread panics already.
+struct Grenade;
+
+impl Drop for Grenade {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "thrown");
+    }
+}
+
+#[test]
+fn a_handler_that_panics_when_it_is_dropped_does_not_cost_a_cancelled_message() {
+    run(Host::Threads, |core| async move {
+        let executor = SerialExecutor::<u32>::builder(&core)
+            .build()
+            .expect("built");
+        let stream = executor.stream(&1);
+        let (gate, started) = (Gate::new(), Gate::new());
+        let (behind, told) = (gate.clone(), started.clone());
+        let held = stream.submit(Envelope::new(()), move |_, _| async move {
+            told.one();
+            behind.pass().await;
+            Ok::<_, Infallible>(())
+        });
+        started.pass().await;
+        let grenade = Grenade;
+        let queued = stream.submit(Envelope::new(7), move |message, _| async move {
+            let _held = &grenade;
+            Ok::<_, Infallible>(message.payload)
+        });
+        let envelope = queued
+            .expect("there is room")
+            .cancel()
+            .expect("it has not started");
+        assert_eq!(envelope.payload, 7);
+        gate.one();
+        held.expect("there is room").await.expect("it is handled");
+    });
+}
