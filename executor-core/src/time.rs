@@ -151,9 +151,11 @@ impl Timers {
 
     /// Whether something is due that only an awake worker sees.
     fn is_due_virtually(&self) -> bool {
-        self.clock.is_virtual()
-            && self.nanos_at(self.clockwork.next()) <= self.clock.now()
-            && self.clockwork.next() != NEVER
+        // In ticks, as whoever fires compares: in nanoseconds the last ticks would be one.
+        self.clock.is_virtual() && {
+            let next = self.clockwork.next();
+            next != NEVER && next <= self.present()
+        }
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -246,11 +248,22 @@ impl CoreShared {
             }
             fired = true;
         }
-        // A worker may have gone to sleep during the turn, when there was no next tick.
+        self.announce_next();
+        fired
+    }
+
+    /// Tells whoever keeps the time of the next tick, after a turn or a sweep: meanwhile there was
+    /// none, and a worker may have gone to sleep, or the keeper have left, for good.
+    fn announce_next(&self) {
         if self.is_unwatched() {
             self.wake_one();
         }
-        fired
+        let next = self.timers.clockwork.next();
+        if let Some(keeper) = &self.timers.keeper
+            && next != NEVER
+        {
+            keeper.note_earlier(next, self);
+        }
     }
 
     /// Ends the timers of `owner`: those of one executor, or all that nothing waits for.
@@ -260,6 +273,7 @@ impl CoreShared {
             Some(owner) => std::ptr::eq(unsafe { (kind.owner)(cell) }, owner),
             None => !kind.is_awaited,
         });
+        self.announce_next();
     }
 
     /// Ends what is delayed, and refuses more.

@@ -26,11 +26,11 @@ impl Standby {
         }
         // Beyond the range of the clock nobody lives to see it.
         let until = Instant::now().checked_add(limit)?;
+        // The deadline's own timer is due within a tick after it; more is for slow machines.
+        let last = until.checked_add(8 * core.timers.tick())?;
         let dismissed = Arc::new(AtomicBool::new(false));
         let (core, flag) = (Arc::clone(core), Arc::clone(&dismissed));
         let stand_by = move || {
-            // The deadline's own timer is due within a tick after it; more is for slow machines.
-            let last = until + 8 * core.timers.tick();
             while !flag.load(Ordering::Acquire) {
                 let now = Instant::now();
                 if now < until {

@@ -514,3 +514,13 @@ fn a_drain_ends_at_its_deadline_although_every_worker_is_blocked() {
         .expect("it ran")
         .expect("it was opened");
 }
+
+#[test]
+fn a_virtual_clock_at_its_end_fires_nothing_that_lies_beyond() {
+    let clock = VirtualClock::new();
+    let core = WorkerCore::threads(1).clock(&clock).build().expect("built");
+    let mut beyond = core.spawn_fn_after(Duration::MAX, || ()).expect("open");
+    clock.advance(Duration::MAX);
+    clock.advance(Duration::MAX);
+    assert!(beyond.cancel(), "it was not fired");
+}
