@@ -23,13 +23,11 @@ use crate::cell::{Cell, Header, Job, Scope, Step, drop_quietly};
 use crate::completion::Completion;
 use crate::core::{CoreShared, WorkerCore, refused};
 use crate::envelope::Envelope;
-use crate::environment::Environment;
 use crate::error::{Failure, Rejected};
 use crate::frame;
 use crate::lane::{Link, LinkVTable, List};
 use crate::lifecycle::{Lifecycle, Report, Shutdown};
 use crate::metrics::Outcome;
-use crate::strand::StreamName;
 use crate::strand_word::{LetGo, Push, StrandWord};
 use crate::sync::{AtomicU8, Ordering};
 use crate::task::{Call, Nowhere, promise, scope_of};
@@ -135,27 +133,6 @@ impl Scope for InLane {
     unsafe fn hold(_: *const ()) {}
     unsafe fn unhold(_: *const ()) {}
     unsafe fn wake(_: NonNull<Header>, _: *const ()) {}
-    unsafe fn stream(_: *const ()) -> Option<StreamName> {
-        None
-    }
-
-    fn caller(&self) -> *const Header {
-        ptr::null()
-    }
-
-    fn environment(&self) -> *const Environment {
-        Environment::none()
-    }
-
-    fn generation(&self) -> u32 {
-        0
-    }
-
-    #[inline]
-    fn is_straying(&self) -> bool {
-        false
-    }
-
     #[inline]
     fn retire(&self, _: Outcome) {}
 

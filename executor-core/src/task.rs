@@ -18,11 +18,9 @@ pub use self::promise::{Promise, promise};
 use crate::cell::{Header, Job, Scope, Step, drop_quietly};
 use crate::core::CoreShared;
 use crate::envelope::Envelope;
-use crate::environment::Environment;
 use crate::error::Failure;
 use crate::lane::Link;
 use crate::metrics::Outcome;
-use crate::strand::StreamName;
 use crate::worker::Turn;
 
 /// A closure as a job.
@@ -100,27 +98,6 @@ impl Scope for Nowhere {
     unsafe fn hold(_: *const ()) {}
     unsafe fn unhold(_: *const ()) {}
     unsafe fn wake(_: NonNull<Header>, _: *const ()) {}
-    unsafe fn stream(_: *const ()) -> Option<StreamName> {
-        None
-    }
-
-    fn caller(&self) -> *const Header {
-        ptr::null()
-    }
-
-    fn environment(&self) -> *const Environment {
-        Environment::none()
-    }
-
-    fn generation(&self) -> u32 {
-        0
-    }
-
-    #[inline]
-    fn is_straying(&self) -> bool {
-        false
-    }
-
     #[inline]
     fn retire(&self, _: Outcome) {}
 
@@ -232,27 +209,6 @@ impl Scope for OnCore {
             let core = unsafe { &*home.cast::<CoreShared>() };
             core.push_admitted(cell.cast());
         }
-    }
-
-    unsafe fn stream(_: *const ()) -> Option<StreamName> {
-        None
-    }
-
-    fn caller(&self) -> *const Header {
-        ptr::null()
-    }
-
-    fn environment(&self) -> *const Environment {
-        Environment::none()
-    }
-
-    fn generation(&self) -> u32 {
-        0
-    }
-
-    #[inline]
-    fn is_straying(&self) -> bool {
-        false
     }
 
     #[inline]

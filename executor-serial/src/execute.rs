@@ -145,10 +145,9 @@ impl<L: Locate, M, H, T, E> Execute<L, M, H, T, E> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        if let Some(Wait::Admitted(completion)) = &mut self.wait {
-            let outcome = ready!(Pin::new(completion).poll(context));
-            self.wait = None;
-            return Poll::Ready(outcome.map_err(ExecuteError::from));
+        if !matches!(self.wait, Some(Wait::InLine(_))) {
+            // Without a look at the stream: the message keeps it.
+            return poll_outcome(&mut self.wait, context);
         }
         let strand = self.place.locate();
         poll_wait(strand.borrow(), &mut self.message, &mut self.wait, context)
@@ -229,6 +228,14 @@ where
             }
         }
     }
+    poll_outcome(wait, context)
+}
+
+/// A poll of an execution that was admitted.
+fn poll_outcome<O: StreamOwner, M, T, E>(
+    wait: &mut Option<Wait<O, M, T, E>>,
+    context: &mut Context<'_>,
+) -> Poll<Result<T, ExecuteError<M, E>>> {
     let Some(Wait::Admitted(completion)) = wait else {
         panic!("an execution is not polled after it was ready");
     };

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::mem::MaybeUninit;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use super::{CellRef, Header};
 use crate::envelope::Envelope;
@@ -42,7 +42,8 @@ pub(crate) trait Job: Sized + Send + 'static {
     fn into_message(self) -> Envelope<Self::Message>;
 }
 
-/// What the home of a job keeps in its cell.
+/// What the home of a job keeps in its cell; what has a default is that of work without stream,
+/// executor and context.
 pub(crate) trait Scope {
     /// Where the work goes when it is woken; held while wakers exist.
     fn home(&self) -> *const ();
@@ -57,19 +58,30 @@ pub(crate) trait Scope {
     unsafe fn wake(cell: NonNull<Header>, home: *const ());
     /// # Safety
     /// `home` is alive.
-    unsafe fn stream(home: *const ()) -> Option<StreamName>;
+    unsafe fn stream(_home: *const ()) -> Option<StreamName> {
+        None
+    }
     /// The cell of the handler that waits for this one.
-    fn caller(&self) -> *const Header;
+    fn caller(&self) -> *const Header {
+        ptr::null()
+    }
     /// Gives up the reference to that cell, before the scope is dropped.
     fn take_caller(&mut self) -> Option<CellRef> {
         None
     }
     /// The executor that the work belongs to.
-    fn environment(&self) -> *const Environment;
+    fn environment(&self) -> *const Environment {
+        Environment::none()
+    }
     /// The drain generation of the work.
-    fn generation(&self) -> u32;
+    fn generation(&self) -> u32 {
+        0
+    }
     /// Whether a context has strayed out of the handler and is still alive.
-    fn is_straying(&self) -> bool;
+    #[inline]
+    fn is_straying(&self) -> bool {
+        false
+    }
     /// The message is handled: counts it, and lets go of permits; before anybody hears of it.
     fn retire(&self, outcome: Outcome);
     /// How a lane runs the cell.

@@ -15,7 +15,6 @@ use crate::error::Failure;
 use crate::lane::Link;
 use crate::message::MessageScope;
 use crate::metrics::Outcome;
-use crate::strand::StreamName;
 use crate::time::kind::{Kind, end_cell};
 use crate::worker::Turn;
 
@@ -158,14 +157,6 @@ impl<L: Limiter> Scope for UnderLimit<L> {
     unsafe fn wake(cell: NonNull<Header>, home: *const ()) {
         // SAFETY: the homes are alike.
         unsafe { OnCore::wake(cell, home) };
-    }
-
-    unsafe fn stream(_: *const ()) -> Option<StreamName> {
-        None
-    }
-
-    fn caller(&self) -> *const Header {
-        ptr::null()
     }
 
     fn environment(&self) -> *const Environment {
