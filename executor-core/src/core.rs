@@ -16,7 +16,7 @@ use self::builder::Host;
 use crate::cell::{Cell, Header, Job};
 use crate::completion::Completion;
 use crate::error::{RejectReason, Rejected};
-use crate::lane::{Link, Pushed};
+use crate::lane::{Lane, Link, Pushed};
 use crate::lifecycle::{Lifecycle, Report, Shutdown};
 use crate::sleep::Sleepers;
 use crate::sync::plain::Mutex;
@@ -43,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) name: String,
     pub(crate) batch: usize,
     pub(crate) budget: usize,
+    /// How many looks a push from outside waits for a worker that is awake, before it wakes another.
+    pub(crate) patience: u32,
 }
 
 /// What workers, executors and wakers share of a core.
@@ -77,9 +79,10 @@ impl CoreShared {
     /// The caller owns `link`.
     #[inline]
     unsafe fn push_new(&self, link: NonNull<Link>) -> bool {
+        let (lane, inside) = self.lane();
         // SAFETY: as the caller says.
-        match unsafe { self.lane().push(link, false) } {
-            Pushed::Edge => self.wake_one(),
+        match unsafe { lane.push(link, false) } {
+            Pushed::Edge => self.announce(lane, inside),
             Pushed::Behind => {}
             Pushed::Closed => return false,
         }
@@ -89,21 +92,54 @@ impl CoreShared {
     /// Pushes work that was admitted before.
     #[inline]
     pub(crate) fn push_admitted(&self, link: NonNull<Link>) {
+        let (lane, inside) = self.lane();
         // SAFETY: all callers own the link: a woken cell, or a stream they became the owner of.
-        if unsafe { self.lane().push(link, true) } == Pushed::Edge {
+        if unsafe { lane.push(link, true) } == Pushed::Edge {
+            self.announce(lane, inside);
+        }
+    }
+
+    /// The lane of this thread, and whether it is the lane of the worker that this thread is.
+    #[inline]
+    fn lane(&self) -> (&Lane, bool) {
+        let here = worker::here(self);
+        let index = here.unwrap_or_else(|| thread_id::current() % self.workers.len());
+        (&self.workers[index].lane, here.is_some())
+    }
+
+    /// Sees to it that somebody comes for what was pushed into an empty lane.
+    #[inline]
+    fn announce(&self, lane: &Lane, inside: bool) {
+        if inside {
+            self.wake_to_share();
+        } else if !self.is_taken_soon(lane) {
             self.wake_one();
         }
     }
 
+    /// Waits a moment for a worker that is awake, if one is, to take what is in the lane: far less
+    /// than it costs to wake another.
     #[inline]
-    fn lane(&self) -> &crate::lane::Lane {
-        let index = worker::here(self).unwrap_or_else(|| thread_id::current() % self.workers.len());
-        &self.workers[index].lane
+    fn is_taken_soon(&self, lane: &Lane) -> bool {
+        self.options.patience != 0
+            && self.sleepers.would_wake_beside(self.workers.len())
+            && (0..self.options.patience).any(|_| {
+                std::hint::spin_loop();
+                lane.is_empty()
+            })
     }
 
     #[inline]
     pub(crate) fn wake_one(&self) {
         if let Some(worker) = self.sleepers.wake_one() {
+            self.workers[worker].parker.wake();
+        }
+    }
+
+    /// As [`CoreShared::wake_one`], for work that this thread's worker will come to.
+    #[inline]
+    pub(crate) fn wake_to_share(&self) {
+        if let Some(worker) = self.sleepers.wake_to_share() {
             self.workers[worker].parker.wake();
         }
     }
@@ -449,9 +485,13 @@ impl WorkerCore {
                 .map(|worker| pick(worker).load(Ordering::Relaxed))
                 .sum()
         };
+        let sleepers = &self.shared().sleepers;
+        let napping = usize::from(sleepers.is_napping());
+        let asleep = sleepers.asleep();
         CoreMetrics {
             workers: self.shared().workers.len(),
-            asleep: self.shared().sleepers.asleep(),
+            asleep: asleep.saturating_sub(napping),
+            napping,
             waiting: self.shared().waiting.len(),
             runs: sum(|worker| &worker.counts.runs),
             steals: sum(|worker| &worker.counts.steals),
@@ -480,15 +520,17 @@ pub(crate) fn refused<F>(work: F) -> Rejected<F> {
 pub struct CoreMetrics {
     /// How many workers there are.
     pub workers: usize,
-    /// How many of them sleep now.
+    /// How many of them sleep now, until they are woken.
     pub asleep: usize,
+    /// How many sleep for a while only: one at most, beside others that have something to do.
+    pub napping: usize,
     /// Tasks without a stream that wait for a wake now.
     pub waiting: usize,
     /// Tasks and slices of streams run so far.
     pub runs: u64,
     /// How often a worker took from another.
     pub steals: u64,
-    /// How often a worker went to sleep; each sleep ends with one wake-up.
+    /// How often a worker went to sleep, naps included; each sleep ends with one wake-up.
     pub parks: u64,
 }
 

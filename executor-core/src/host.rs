@@ -14,6 +14,8 @@ use crate::worker::{OnDuty, Rest, Runner};
 
 /// How many looks a searching thread takes before it parks: about 10 us.
 const PATIENCE: u32 = 1_000;
+/// How many looks a push waits before it wakes a thread: about a microsecond, less than the wake costs.
+const PUSH_PATIENCE: u32 = 50;
 /// How many batches a worker task runs before it lets the runtime's other tasks go on.
 const BATCHES_PER_POLL: usize = 4;
 
@@ -44,19 +46,31 @@ pub(crate) fn start_threads(
     Ok(())
 }
 
+/// Whether whoever has the work can run while this thread spins.
+fn has_other_processors() -> bool {
+    thread::available_parallelism().is_ok_and(|n| n.get() > 1)
+}
+
+/// How many looks a push waits before it wakes a thread.
+pub(crate) fn patience() -> u32 {
+    if has_other_processors() {
+        PUSH_PATIENCE
+    } else {
+        0
+    }
+}
+
 fn run_thread(core: &CoreShared, index: usize) {
     let _duty = OnDuty::new(core, index);
     let parker = &core.workers[index].parker;
     parker.settle_thread();
-    // With one processor, whoever has the work cannot run while this thread spins.
-    let patience = if thread::available_parallelism().is_ok_and(|n| n.get() > 1) {
-        PATIENCE
-    } else {
-        0
-    };
+    let full = if has_other_processors() { PATIENCE } else { 0 };
+    let mut patience = full;
     let mut runner = Runner::new(core, index);
     loop {
-        while runner.run_batch() {}
+        while runner.run_batch() {
+            patience = full;
+        }
         if core.should_exit() && !core.has_work() {
             runner.retire();
             core.check_exit();
@@ -68,18 +82,25 @@ fn run_thread(core: &CoreShared, index: usize) {
         if pool::is_unsettled() {
             pool::settle();
         }
-        let rest = runner.lie_down();
+        let rest = runner.lie_down(true);
         if matches!(rest, Rest::Not) {
             continue;
         }
         core.note_quiet();
         core.workers[index].counts.parked();
-        let up = match rest {
-            Rest::Until(deadline) => parker.park_until(deadline) || runner.wake_up(),
-            Rest::Not | Rest::Long => false,
-        };
-        if !up {
+        if let Rest::Until(deadline) = rest {
+            if parker.park_until(deadline) {
+                patience = full;
+            } else if runner.wake_up() {
+                // Nobody has called: one look is enough.
+                patience = 0;
+            } else {
+                parker.park();
+                patience = full;
+            }
+        } else {
             parker.park();
+            patience = full;
         }
         runner.woken();
     }
@@ -135,7 +156,7 @@ impl WorkerTask {
                 core.check_exit();
                 break Poll::Ready(());
             }
-            if matches!(runner.lie_down(), Rest::Not) {
+            if matches!(runner.lie_down(false), Rest::Not) {
                 continue;
             }
             core.note_quiet();

@@ -467,7 +467,10 @@ impl Workers {
 
     /// As a worker does that found nothing; true: it took the work, false: it sleeps.
     fn take_or_sleep(&self, index: usize) -> bool {
-        let mut searching = self.sleepers.start_searching();
+        self.search_or_sleep(index, self.sleepers.start_searching())
+    }
+
+    fn search_or_sleep(&self, index: usize, mut searching: bool) -> bool {
         loop {
             if self.lane.swap(0, Ordering::Acquire) != 0 {
                 if searching {
@@ -478,11 +481,29 @@ impl Workers {
                 }
                 return true;
             }
-            let _keeps = self.sleepers.lie_down(index, searching, NEVER);
+            let _long = self.sleepers.lie_down(index, searching, NEVER, false);
             if !(self.has_work() && self.sleepers.get_up(index)) {
                 return false;
             }
             searching = true;
+        }
+    }
+
+    /// As a worker does that has more than it can run at once.
+    fn share(&self) {
+        self.lane.fetch_add(1, Ordering::SeqCst);
+        if self.sleepers.wake_to_share().is_some() {
+            self.woken.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// As a worker does that found nothing, naps, and looks again; unless it is woken it sleeps then.
+    fn nap(&self) {
+        let lain = self.sleepers.lie_down(0, false, NEVER, true);
+        assert!(lain.naps, "nobody else naps");
+        let _early = self.has_work();
+        if self.sleepers.get_up(0) {
+            self.search_or_sleep(0, true);
         }
     }
 
@@ -513,6 +534,18 @@ fn a_push_meets_a_worker_that_lies_down() {
         let sleeper = thread::spawn(move || other.take_or_sleep(0));
         workers.push();
         sleeper.join().unwrap();
+        workers.assert_no_lost_wake();
+    });
+}
+
+#[test]
+fn what_is_shared_while_a_worker_naps_is_found_when_it_gets_up() {
+    loom::model(|| {
+        let workers = Workers::new();
+        let other = Arc::clone(&workers);
+        let napper = thread::spawn(move || other.nap());
+        workers.share();
+        napper.join().unwrap();
         workers.assert_no_lost_wake();
     });
 }

@@ -18,6 +18,9 @@
 //! - I5. The next tick of the timers counts as a lane in I2 and I3: who makes it earlier than `watch`
 //!   wakes somebody, unless somebody searches; and a worker looks at it when it looks at the lanes.
 //!   So while a worker sleeps and none searches, `watch` is not later than the next tick.
+//! - I6. While `napping` is not 0, one of `sleeping` parks for a short while only, and looks at
+//!   everything when it gets up. A worker with more than it can run at once leaves the rest to that
+//!   one ([`Sleepers::wake_to_share`]); a push from outside (I2) does not.
 //!
 //! No wake-up is lost: the push (on the lane) and the look at the word are `SeqCst`, as are the
 //! change of the word and the look at the lanes. In their single order either the push comes before
@@ -26,7 +29,7 @@
 
 use std::sync::PoisonError;
 
-use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering, model_fence};
+use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, model_fence};
 use crate::time::wheel::NEVER;
 
 const SLEEPER: u64 = 1;
@@ -37,7 +40,19 @@ pub(crate) struct Sleepers {
     word: AtomicU64,
     /// Changed under the lock alone.
     watch: AtomicU64,
+    /// Who naps, counted from 1; changed under the lock alone.
+    napping: AtomicUsize,
     sleeping: Mutex<Vec<usize>>,
+}
+
+/// How a worker has lain down.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lain {
+    /// It keeps the time, and parks until the next tick at most.
+    pub(crate) keeps: bool,
+    /// It parks for a nap at most.
+    pub(crate) naps: bool,
 }
 
 impl Sleepers {
@@ -45,6 +60,7 @@ impl Sleepers {
         Self {
             word: AtomicU64::new(0),
             watch: AtomicU64::new(NEVER),
+            napping: AtomicUsize::new(0),
             sleeping: Mutex::new(Vec::with_capacity(workers)),
         }
     }
@@ -60,6 +76,25 @@ impl Sleepers {
         }
     }
 
+    /// The same for work that the caller has itself, and will come to unless it is held up: nobody
+    /// is woken either if somebody naps.
+    #[inline]
+    pub(crate) fn wake_to_share(&self) -> Option<usize> {
+        model_fence();
+        if self.is_napping() {
+            None
+        } else {
+            self.wake_one()
+        }
+    }
+
+    /// Whether a push would wake somebody although a worker is awake, and may see it anyway.
+    #[inline]
+    pub(crate) fn would_wake_beside(&self, workers: usize) -> bool {
+        let word = self.word.load(Ordering::SeqCst);
+        Self::should_wake(word) && word < workers as u64
+    }
+
     fn should_wake(word: u64) -> bool {
         word != 0 && word < SEARCHER
     }
@@ -70,12 +105,8 @@ impl Sleepers {
         if !Self::should_wake(self.word.load(Ordering::SeqCst)) {
             return None;
         }
-        let worker = sleeping.pop()?;
-        if sleeping.is_empty() {
-            self.watch.store(NEVER, Ordering::SeqCst);
-        }
-        self.word.fetch_add(SEARCHER - SLEEPER, Ordering::SeqCst);
-        Some(worker)
+        let last = sleeping.len().checked_sub(1)?;
+        Some(self.get_up_at(&mut sleeping, last))
     }
 
     /// The worker to wake because the next tick is earlier than [`Sleepers::watch`]: who keeps the
@@ -89,10 +120,7 @@ impl Sleepers {
         if !Self::should_wake(self.word.load(Ordering::SeqCst)) {
             return None;
         }
-        let worker = sleeping.remove(0);
-        self.watch.store(NEVER, Ordering::SeqCst);
-        self.word.fetch_add(SEARCHER - SLEEPER, Ordering::SeqCst);
-        Some(worker)
+        Some(self.get_up_at(&mut sleeping, 0))
     }
 
     /// Until which tick whoever keeps the time parks at most.
@@ -105,6 +133,7 @@ impl Sleepers {
         let mut sleeping = self.lock();
         let woken = std::mem::take(&mut *sleeping);
         self.watch.store(NEVER, Ordering::SeqCst);
+        self.napping.store(0, Ordering::SeqCst);
         self.word
             .fetch_add((SEARCHER - SLEEPER) * woken.len() as u64, Ordering::SeqCst);
         woken
@@ -135,10 +164,20 @@ impl Sleepers {
         model_fence();
     }
 
-    /// Enters the sleepers; the caller looks at the lanes again (I3). True: it keeps the time, and
-    /// parks until the tick `next` at most.
-    pub(crate) fn lie_down(&self, worker: usize, searching: bool, next: u64) -> bool {
+    /// Enters the sleepers; the caller looks at the lanes again (I3). `next` is the tick until which
+    /// it parks if it keeps the time, and `may_nap` whether it would nap, if nobody does.
+    pub(crate) fn lie_down(
+        &self,
+        worker: usize,
+        searching: bool,
+        next: u64,
+        may_nap: bool,
+    ) -> Lain {
         let mut sleeping = self.lock();
+        let naps = may_nap && self.napping.load(Ordering::Relaxed) == 0;
+        if naps {
+            self.napping.store(worker + 1, Ordering::SeqCst);
+        }
         let keeps = next < self.watch.load(Ordering::Relaxed);
         if keeps {
             sleeping.insert(0, worker);
@@ -151,7 +190,7 @@ impl Sleepers {
             .fetch_add(SLEEPER.wrapping_sub(leaving), Ordering::SeqCst);
         drop(sleeping);
         model_fence();
-        keeps
+        Lain { keeps, naps }
     }
 
     /// Leaves the sleepers as a searcher; false: somebody has woken this worker already, and it
@@ -161,15 +200,30 @@ impl Sleepers {
         let Some(at) = sleeping.iter().position(|&asleep| asleep == worker) else {
             return false;
         };
-        sleeping.remove(at);
-        if at == 0 {
-            self.watch.store(NEVER, Ordering::SeqCst);
-        }
-        self.word.fetch_add(SEARCHER - SLEEPER, Ordering::SeqCst);
+        let _me = self.get_up_at(&mut sleeping, at);
         true
     }
 
-    /// How many workers sleep.
+    /// Makes a searcher of the sleeper at `at`.
+    fn get_up_at(&self, sleeping: &mut Vec<usize>, at: usize) -> usize {
+        let worker = sleeping.remove(at);
+        if at == 0 {
+            self.watch.store(NEVER, Ordering::SeqCst);
+        }
+        if self.napping.load(Ordering::Relaxed) == worker + 1 {
+            self.napping.store(0, Ordering::SeqCst);
+        }
+        self.word.fetch_add(SEARCHER - SLEEPER, Ordering::SeqCst);
+        worker
+    }
+
+    /// Whether somebody naps.
+    #[inline]
+    pub(crate) fn is_napping(&self) -> bool {
+        self.napping.load(Ordering::SeqCst) != 0
+    }
+
+    /// How many workers sleep, who naps included.
     pub(crate) fn asleep(&self) -> usize {
         (self.word.load(Ordering::SeqCst) & (SEARCHER - 1)) as usize
     }

@@ -15,7 +15,7 @@
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicPtr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::core::CoreShared;
 use crate::lane::{Lane, Link, List, Pushed};
@@ -30,6 +30,11 @@ const LOOT: usize = 16;
 const FAIRNESS_INTERVAL: usize = 61;
 /// After how many links of a batch a worker looks for timers that are due.
 const TEND_INTERVAL: u64 = 16;
+/// How long a worker naps that found nothing beside others that did; doubled each time it finds nothing
+/// again, up to
+const FIRST_NAP: Duration = Duration::from_micros(50);
+/// so long, the longest that a worker's batch waits behind a message that blocks it.
+const LONGEST_NAP: Duration = Duration::from_millis(1);
 
 /// The part of a worker that others can reach.
 pub(crate) struct Worker {
@@ -193,16 +198,14 @@ pub(crate) struct Runner<'a> {
     index: usize,
     batches: usize,
     searching: bool,
+    nap: Duration,
+    /// How much the others had run when this worker last lay down.
+    seen: u64,
 }
 
 impl<'a> Runner<'a> {
     pub(crate) fn new(core: &'a CoreShared, index: usize) -> Self {
-        Self {
-            core,
-            index,
-            batches: 0,
-            searching: false,
-        }
+        Self::resumed(core, index, false)
     }
 
     /// A runner that was woken, and so counts as searching, or was not.
@@ -212,6 +215,8 @@ impl<'a> Runner<'a> {
             index,
             batches: 0,
             searching,
+            nap: FIRST_NAP,
+            seen: 0,
         }
     }
 
@@ -233,17 +238,20 @@ impl<'a> Runner<'a> {
             return fired;
         }
         let more = me.fill(list, self.core.options.batch);
+        self.nap = FIRST_NAP;
         if self.searching {
             self.searching = false;
             self.core.sleepers.stop_searching();
-            if more || self.core.has_work() || self.core.is_unwatched() {
+            if self.core.is_unwatched() {
                 self.core.wake_one();
+            } else if more || self.core.has_work() {
+                self.core.wake_to_share();
             }
         } else if more {
             // The board was filled before the look at the sleepers, or one that lies down just now
             // sees no work here while this worker sees nobody to wake.
             fence(Ordering::SeqCst);
-            self.core.wake_one();
+            self.core.wake_to_share();
         }
         self.run_board();
         true
@@ -377,22 +385,35 @@ impl<'a> Runner<'a> {
         false
     }
 
-    /// Goes to sleep unless there is work after all.
-    pub(crate) fn lie_down(&mut self) -> Rest {
+    /// Goes to sleep unless there is work after all; `may_nap` says that the host can park for a time.
+    pub(crate) fn lie_down(&mut self, may_nap: bool) -> Rest {
         let core = self.core;
         let next = core.timers.watch();
-        let keeps = core.sleepers.lie_down(self.index, self.searching, next);
+        let may_nap = may_nap && self.others_have_run();
+        let lain = (core.sleepers).lie_down(self.index, self.searching, next, may_nap);
         self.searching = false;
         if (core.has_work() || core.should_exit() || core.is_unwatched())
             && core.sleepers.get_up(self.index)
         {
             self.searching = true;
             Rest::Not
-        } else if keeps {
+        } else if lain.naps {
+            let nap = Instant::now() + self.nap;
+            self.nap = (2 * self.nap).min(LONGEST_NAP);
+            let next = lain.keeps.then(|| core.timers.instant_of(next));
+            Rest::Until(next.map_or(nap, |next| next.min(nap)))
+        } else if lain.keeps {
             Rest::Until(core.timers.instant_of(next))
         } else {
             Rest::Long
         }
+    }
+
+    /// Whether other workers have run anything since this one lay down last.
+    fn others_have_run(&mut self) -> bool {
+        let runs = |worker: &Worker| worker.counts.runs.load(Ordering::Relaxed);
+        let ran = self.others().map(runs).sum();
+        std::mem::replace(&mut self.seen, ran) != ran
     }
 
     /// Nobody has woken the worker that kept the time; false: somebody does so just now.

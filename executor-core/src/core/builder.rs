@@ -41,6 +41,7 @@ impl CoreBuilder {
             name: "executor".into(),
             batch: MAX_BATCH,
             budget: DEFAULT_BUDGET,
+            patience: 0,
         };
         Self {
             host,
@@ -118,6 +119,15 @@ impl CoreBuilder {
 
     /// A core whose workers are yet to be started.
     fn unstarted(&self, workers: usize) -> WorkerCore {
+        let options = Options {
+            patience: if matches!(self.host, Host::Threads { .. }) {
+                host::patience()
+            } else {
+                // Its workers may wait for this very thread.
+                0
+            },
+            ..self.options.clone()
+        };
         let keeper = match (&self.host, &self.clock) {
             (Host::Tokio(handle), Clock::System { .. }) => Some(Keeper::new(handle.clone())),
             _ => None,
@@ -135,7 +145,7 @@ impl CoreBuilder {
             watched: AtomicUsize::new(0),
             executors: Mutex::default(),
             timers,
-            options: self.options.clone(),
+            options,
         });
         shared.timers.attach(&shared);
         WorkerCore {

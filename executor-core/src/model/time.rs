@@ -160,10 +160,10 @@ impl Bed {
     fn lie_down(&self) -> u64 {
         loop {
             let next = self.next.load(Ordering::SeqCst);
-            let keeps = self.sleepers.lie_down(0, false, next);
+            let lain = self.sleepers.lie_down(0, false, next, false);
             let unwatched = self.next.load(Ordering::SeqCst) < self.sleepers.watch();
             if !(unwatched && self.sleepers.get_up(0)) {
-                return if keeps { next } else { NEVER };
+                return if lain.keeps { next } else { NEVER };
             }
             self.sleepers.stop_searching();
         }
@@ -210,8 +210,8 @@ fn of_two_that_lie_down_one_keeps_the_time() {
     loom::model(|| {
         let sleepers = Arc::new(Sleepers::new(2));
         let other = Arc::clone(&sleepers);
-        let second = thread::spawn(move || other.lie_down(1, false, 7));
-        let first = sleepers.lie_down(0, false, 7);
+        let second = thread::spawn(move || other.lie_down(1, false, 7, false).keeps);
+        let first = sleepers.lie_down(0, false, 7, false).keeps;
         assert!(first != second.join().unwrap());
         // The one who keeps the time is woken last.
         let keeper = usize::from(!first);
