@@ -14,6 +14,7 @@ mod envelope;
 mod environment;
 mod error;
 mod executor;
+mod fetch;
 mod frame;
 mod host;
 mod id;

@@ -1,14 +1,15 @@
 //! Lock-free pools of cells, one for each size class, shared by everything in the process.
 //!
 //! ```text
-//!  take / give ── thread magazines ── depot (ArrayQueue of full magazines) ── chunks of 4,096 cells
-//!                 2 x 64 cells, no     lock-free, bounded: the cap of what      locked; only when a
+//!  take / give ── one cell and ─────── depot (ArrayQueue of full magazines) ── chunks of 4,096 cells
+//!                 2 x 64 a thread, no  lock-free, bounded: the cap of what      locked; only when a
 //!                 atomic operation     is retained                              depot is empty or full
 //! ```
 //!
 //! # Invariants
 //! - I1. A block is in exactly one place: its owner's hands, one magazine, the depot, or its chunk.
-//! - I2. A free block's first word links it to the next one of its magazine or chunk.
+//! - I2. A free block is named by its magazine's pages (see `magazine`), or linked to the next of its
+//!   chunk by its first word.
 //! - I3. Magazines change hands whole, by value in a queue slot: there is no shared free list, and
 //!   so no ABA.
 //! - I4. A chunk is freed when all its blocks are back in it, and only then.
@@ -34,7 +35,7 @@ use crate::sync::plain::{Mutex, MutexGuard, OnceLock};
 
 /// Cells in a chunk, the unit in which memory comes from and returns to the allocator.
 pub const CHUNK_CELLS: usize = 4_096;
-/// Cells in a magazine; a thread keeps at most two for each size class.
+/// Cells in a magazine; a thread keeps at most two for each size class, and one cell more.
 pub const MAGAZINE_CELLS: usize = if cfg!(any(executor_tiny, loom)) {
     2
 } else {
@@ -183,7 +184,7 @@ impl Pool {
 pub(crate) fn take(class: Class) -> NonNull<u8> {
     match class {
         Class::Pooled(class) if cfg!(not(any(executor_no_pool, loom))) => {
-            with_pair(class, |pair| pair.take(|pair| pair.take_more(class)))
+            with_pair(class, |pair| pair.take(class, |pair| pair.take_more(class)))
         }
         Class::Pooled(class) => allocate(block_layout(class)),
         Class::Oversized(layout) => {
@@ -233,6 +234,10 @@ pub(crate) fn settle() {
         }
         with_pair(class, |pair| {
             let mut chunks = pool.chunks();
+            if let Some(last) = pair.take_last() {
+                // SAFETY: it was this thread's, and is of the class.
+                chunks.put(pool, class, &mut unsafe { Magazine::of(last) });
+            }
             if !pair.loaded.is_shut() {
                 chunks.put(pool, class, &mut pair.loaded);
             }

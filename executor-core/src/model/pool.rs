@@ -12,10 +12,10 @@ use loom::thread;
 use crate::pool::{MAGAZINE_CELLS, Magazine, Pair};
 use crate::sync::{AtomicUsize, Ordering};
 
-/// A block: its first word is the magazine's, the rest is its owner's.
+/// A block: its first line is the magazine's, the rest is its owner's.
 #[repr(C, align(64))]
 struct Block {
-    link: usize,
+    page: [usize; 8],
     owner: UnsafeCell<u32>,
 }
 
@@ -72,7 +72,7 @@ impl Depot {
             let block = loose.pop().unwrap_or_else(|| {
                 self.made.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
                 let block = Block {
-                    link: 0,
+                    page: [0; 8],
                     owner: UnsafeCell::new(0),
                 };
                 Box::into_raw(Box::new(block)).expose_provenance()
@@ -103,7 +103,7 @@ impl Depot {
     fn use_blocks(&self, thread: u32) {
         let mut pair = Pair::EMPTY;
         let blocks: Vec<_> = (0..2 * MAGAZINE_CELLS + 1)
-            .map(|_| pair.take(|pair| pair.take_from_next(|| self.refill())))
+            .map(|_| pair.take(0, |pair| pair.take_from_next(|| self.refill())))
             .collect();
         for block in &blocks {
             own(*block, thread);

@@ -2,7 +2,7 @@
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering;
 
 use super::magazine::Magazine;
@@ -15,10 +15,46 @@ pub(super) struct Chunks {
     available: Vec<usize>,
 }
 
+/// A free block of a chunk.
+struct Free {
+    next: *mut Free,
+}
+
+/// The free blocks of a chunk.
+struct FreeList {
+    head: *mut Free,
+    len: usize,
+}
+
+impl FreeList {
+    const EMPTY: Self = Self {
+        head: ptr::null_mut(),
+        len: 0,
+    };
+
+    fn pop(&mut self) -> Option<NonNull<u8>> {
+        let block = NonNull::new(self.head)?;
+        // SAFETY: I2: a free block of a chunk starts with its link.
+        self.head = unsafe { block.as_ref() }.next;
+        self.len -= 1;
+        Some(block.cast())
+    }
+
+    /// # Safety
+    /// The caller owns `block`, which is at least 64 bytes.
+    unsafe fn push(&mut self, block: NonNull<u8>) {
+        let block = block.cast::<Free>();
+        // SAFETY: the caller owns the block, so its first word may become the link (I2).
+        unsafe { block.write(Free { next: self.head }) };
+        self.head = block.as_ptr();
+        self.len += 1;
+    }
+}
+
 /// One allocation of [`CHUNK_CELLS`] blocks.
 struct Chunk {
     base: NonNull<u8>,
-    free: Magazine,
+    free: FreeList,
     /// Blocks never handed out yet lie from here to the end.
     fresh: usize,
 }
@@ -75,7 +111,7 @@ impl Chunks {
         };
         let chunk = Chunk {
             base,
-            free: Magazine::EMPTY,
+            free: FreeList::EMPTY,
             fresh: 0,
         };
         self.by_address.insert(base.as_ptr().addr(), chunk);

@@ -1,18 +1,38 @@
 //! Stacks of free blocks, and the two that each thread keeps for each class.
+//!
+//! A magazine names its blocks in some of them: every eighth is a *page*, with the next page and
+//! seven blocks. So it needs no memory of its own, and whoever takes blocks that another thread gave
+//! reads one line of memory for eight, and knows early which will be next.
 
 use std::cell::UnsafeCell;
 use std::ptr::{self, NonNull};
 
-use super::{CLASSES, MAGAZINE_CELLS, POOLS, take_without_cache};
+use super::{BLOCK_SIZES, CLASSES, MAGAZINE_CELLS, POOLS, take_without_cache};
+use crate::fetch::fetch_to_write;
 
-/// A free block.
-struct Free {
-    next: *mut Free,
+/// Blocks that a page accounts for, itself included.
+const PAGE_BLOCKS: usize = 8;
+/// How many blocks ahead of their use their memory is fetched, if another thread had them last.
+const FETCH_AHEAD: usize = 4;
+/// How many lines of a block are fetched: what most submitters write.
+const FETCH_LINES: usize = 3;
+
+const _: () = assert!(size_of::<Page>() == BLOCK_SIZES[0]);
+
+/// A free block that names others.
+#[repr(C)]
+struct Page {
+    /// The page below, which is full.
+    next: *mut Page,
+    blocks: [*mut u8; PAGE_BLOCKS - 1],
 }
 
 /// A stack of at most [`MAGAZINE_CELLS`] free blocks.
+///
+/// The uppermost page names `(len - 1) % PAGE_BLOCKS` blocks, all others seven; a page is popped
+/// after the blocks that it names.
 pub(crate) struct Magazine {
-    head: *mut Free,
+    page: *mut Page,
     pub(super) len: usize,
 }
 
@@ -21,18 +41,29 @@ unsafe impl Send for Magazine {}
 
 impl Magazine {
     pub(crate) const EMPTY: Self = Self {
-        head: ptr::null_mut(),
+        page: ptr::null_mut(),
         len: 0,
     };
 
     /// That of a thread without a cache: nothing can be popped, and it looks full.
     const SHUT: Self = Self {
-        head: ptr::null_mut(),
+        page: ptr::null_mut(),
         len: MAGAZINE_CELLS,
     };
 
+    /// A magazine with one block.
+    ///
+    /// # Safety
+    /// As [`Magazine::push`].
+    pub(super) unsafe fn of(block: NonNull<u8>) -> Self {
+        let mut magazine = Self::EMPTY;
+        // SAFETY: as the caller says.
+        unsafe { magazine.push(block) };
+        magazine
+    }
+
     pub(super) fn is_shut(&self) -> bool {
-        self.head.is_null() && self.len != 0
+        self.page.is_null() && self.len != 0
     }
 
     #[inline]
@@ -42,29 +73,76 @@ impl Magazine {
 
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<NonNull<u8>> {
-        let block = NonNull::new(self.head)?;
-        // SAFETY: I2: a block in a magazine starts with its link.
-        self.head = unsafe { block.as_ref() }.next;
+        let page = NonNull::new(self.page)?;
         self.len -= 1;
-        Some(block.cast())
+        let named = self.len % PAGE_BLOCKS;
+        // SAFETY: I2: the page is ours, and written.
+        let names = unsafe { page.as_ref() };
+        if named != 0 {
+            // SAFETY: I2: the page names as many blocks.
+            return Some(unsafe { NonNull::new_unchecked(names.blocks[named - 1]) });
+        }
+        self.page = names.next;
+        Some(page.cast())
     }
 
     /// # Safety
-    /// The caller owns `block`, which is at least 64 bytes.
+    /// The caller owns `block`, which is at least 64 bytes and aligned to them.
     #[inline]
     pub(crate) unsafe fn push(&mut self, block: NonNull<u8>) {
-        let block = block.cast::<Free>();
-        // SAFETY: the caller owns the block, so its first word may become the link (I2).
-        unsafe { block.write(Free { next: self.head }) };
-        self.head = block.as_ptr();
+        let named = self.len % PAGE_BLOCKS;
+        if named == 0 {
+            let page = block.cast::<Page>();
+            // SAFETY: the caller owns the block.
+            let next = unsafe { &raw mut (*page.as_ptr()).next };
+            // SAFETY: as above; the names are written when there are any.
+            unsafe { next.write(self.page) };
+            self.page = page.as_ptr();
+        } else {
+            // SAFETY: I2: the uppermost page is ours, and has a place left.
+            let name = unsafe { &raw mut (*self.page).blocks[named - 1] };
+            // SAFETY: as above.
+            unsafe { name.write(block.as_ptr()) };
+        }
         self.len += 1;
+    }
+
+    /// Has the memory fetched of the block that is popped [`FETCH_AHEAD`] pops from now, and in time
+    /// that of the page below.
+    #[inline]
+    fn fetch_ahead(&self, class: usize) {
+        let Some(page) = NonNull::new(self.page) else {
+            return;
+        };
+        // SAFETY: I2: the page is ours, and written.
+        let names = unsafe { page.as_ref() };
+        let named = (self.len - 1) % PAGE_BLOCKS;
+        let block = if named >= FETCH_AHEAD {
+            if named == FETCH_AHEAD {
+                fetch_to_write(names.next, 1);
+            }
+            names.blocks[named - FETCH_AHEAD]
+        } else if named == FETCH_AHEAD - 1 {
+            // The page itself comes after all that it names.
+            page.as_ptr().cast()
+        } else if let Some(below) = NonNull::new(names.next) {
+            // SAFETY: I2: all pages but the uppermost are ours, and name seven.
+            unsafe { below.as_ref() }.blocks[PAGE_BLOCKS - FETCH_AHEAD + named]
+        } else {
+            return;
+        };
+        fetch_to_write(block, FETCH_LINES.min(BLOCK_SIZES[class] / 64));
     }
 }
 
-/// A thread's magazines of one class: the one in use, and a full or empty spare.
+/// A thread's blocks of one class: the one given last, a magazine in use, and a full or empty spare.
 pub(crate) struct Pair {
+    /// Null: there is none. [`NO_CACHE`]: there is no cache, and none may be put here.
+    last: *mut u8,
     pub(super) loaded: Magazine,
     pub(super) spare: Magazine,
+    /// So many of the lowest blocks of the loaded magazine were another thread's last.
+    foreign: usize,
 }
 
 thread_local! {
@@ -95,31 +173,60 @@ pub(super) fn with_pair<R>(class: usize, run: impl FnOnce(&mut Pair) -> R) -> R 
     CACHE.with(|cache| run(unsafe { &mut *cache[class].get() }))
 }
 
+/// What no block is.
+const NO_CACHE: *mut u8 = ptr::without_provenance_mut(1);
+
 impl Pair {
     const SHUT: Self = Self {
+        last: NO_CACHE,
         loaded: Magazine::SHUT,
         spare: Magazine::EMPTY,
+        foreign: 0,
     };
 
     pub(crate) const EMPTY: Self = Self {
+        last: ptr::null_mut(),
         loaded: Magazine::EMPTY,
         spare: Magazine::EMPTY,
+        foreign: 0,
     };
 
-    /// Takes a block, by `more` if the loaded magazine has none.
+    /// Takes a block, by `more` if the loaded magazine has none that is needed.
     #[inline(always)]
-    pub(crate) fn take(&mut self, more: impl FnOnce(&mut Self) -> NonNull<u8>) -> NonNull<u8> {
-        match self.loaded.pop() {
-            Some(block) => block,
-            None => more(self),
+    pub(crate) fn take(
+        &mut self,
+        class: usize,
+        more: impl FnOnce(&mut Self) -> NonNull<u8>,
+    ) -> NonNull<u8> {
+        if let Some(last) = self.take_last() {
+            return last;
         }
+        let Some(block) = self.loaded.pop() else {
+            return more(self);
+        };
+        if self.loaded.len < self.foreign {
+            self.foreign = self.loaded.len;
+            self.loaded.fetch_ahead(class);
+        }
+        block
+    }
+
+    /// Takes the block that was given last, if no other was taken since.
+    #[inline(always)]
+    pub(super) fn take_last(&mut self) -> Option<NonNull<u8>> {
+        if self.last.addr() <= NO_CACHE.addr() {
+            return None;
+        }
+        NonNull::new(std::mem::take(&mut self.last))
     }
 
     /// Takes a block from the spare or else from a magazine that `refill` gives.
     pub(crate) fn take_from_next(&mut self, refill: impl FnOnce() -> Magazine) -> NonNull<u8> {
         std::mem::swap(&mut self.loaded, &mut self.spare);
+        self.foreign = 0;
         if self.loaded.len == 0 {
             self.loaded = refill();
+            self.foreign = self.loaded.len;
         }
         self.loaded.pop().expect("a refilled magazine has blocks")
     }
@@ -127,10 +234,12 @@ impl Pair {
     /// Keeps a block, by `more` if the loaded magazine is full.
     ///
     /// # Safety
-    /// The caller owns `block`, which is at least 64 bytes.
+    /// The caller owns `block`, which is at least 64 bytes and aligned to them.
     #[inline(always)]
     pub(crate) unsafe fn give(&mut self, block: NonNull<u8>, more: impl FnOnce(&mut Self)) {
-        if self.loaded.is_full() {
+        if self.last.is_null() {
+            self.last = block.as_ptr();
+        } else if self.loaded.is_full() {
             more(self);
         } else {
             // SAFETY: as the caller says.
@@ -141,13 +250,18 @@ impl Pair {
     /// Makes room in a full loaded magazine: by the spare, or by giving one to `store`.
     pub(crate) fn make_room(&mut self, store: impl FnOnce(Magazine)) {
         std::mem::swap(&mut self.loaded, &mut self.spare);
+        self.foreign = 0;
         if self.loaded.len != 0 {
             store(std::mem::replace(&mut self.loaded, Magazine::EMPTY));
         }
     }
 
     /// Gives all blocks up.
-    pub(crate) fn empty(self, mut store: impl FnMut(Magazine)) {
+    pub(crate) fn empty(mut self, mut store: impl FnMut(Magazine)) {
+        if let Some(last) = self.take_last() {
+            // SAFETY: it was this thread's, and is of the class.
+            store(unsafe { Magazine::of(last) });
+        }
         if !self.loaded.is_shut() {
             store(self.loaded);
             store(self.spare);
@@ -181,10 +295,9 @@ impl Pair {
     #[cold]
     pub(super) unsafe fn give_more(&mut self, class: usize, block: NonNull<u8>) {
         if !self.open() {
-            let mut magazine = Magazine::EMPTY;
-            // SAFETY: as the caller says; without a cache the block goes home directly.
-            unsafe { magazine.push(block) };
-            return POOLS[class].store(class, magazine);
+            // Without a cache the block goes home directly.
+            // SAFETY: as the caller says.
+            return POOLS[class].store(class, unsafe { Magazine::of(block) });
         }
         if self.loaded.is_full() {
             self.make_room(|full| POOLS[class].store(class, full));
