@@ -19,13 +19,13 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::cell::{Cell, Header, Job, Scope, Step, drop_quietly};
+use crate::cell::{Cell, CellList, Header, Job, Scope, Step, drop_quietly, expose, link_to};
 use crate::completion::Completion;
 use crate::core::{CoreShared, WorkerCore, refused};
 use crate::envelope::Envelope;
 use crate::error::{Failure, Rejected};
 use crate::frame;
-use crate::lane::{Link, LinkVTable, List};
+use crate::lane::{Link, LinkVTable};
 use crate::lifecycle::{Lifecycle, Report, Shutdown};
 use crate::metrics::Outcome;
 use crate::strand_word::{LetGo, Push, StrandWord};
@@ -82,7 +82,7 @@ struct CallbackLane {
     link: Link,
     word: StrandWord,
     /// What is left of the snapshot, oldest first.
-    taken: StdCell<*mut Link>,
+    taken: StdCell<*mut Header>,
     phase: AtomicU8,
     core: WorkerCore,
 }
@@ -172,10 +172,7 @@ impl CallbackLane {
     /// Queues a call; false: the lane is closed.
     #[inline]
     fn push(&self, cell: NonNull<Header>) -> bool {
-        match self
-            .word
-            .push(cell.as_ptr().expose_provenance(), |next| link(cell, next))
-        {
+        match self.word.push(expose(cell), |older| link_to(cell, older)) {
             Push::Scheduled => {
                 // All lanes live in an `Arc`; the count goes with the lane (I2).
                 let lane = ptr::from_ref(self);
@@ -227,14 +224,14 @@ impl CallbackLane {
         if self.taken.get().is_null() {
             let newest = self.word.take();
             // SAFETY: the owner took the whole list (I1).
-            let list = unsafe { List::reversed(ptr::with_exposed_provenance_mut(newest)) };
+            let list = unsafe { CellList::reversed(newest) };
             self.taken.set(list.into_raw());
         }
         // SAFETY: I1: the list is the owner's.
-        let mut list = unsafe { List::from_raw(self.taken.get()) };
+        let mut list = unsafe { CellList::from_raw(self.taken.get()) };
         let cell = list.pop()?;
         self.taken.set(list.into_raw());
-        Some(cell.cast())
+        Some(cell)
     }
 
     fn end_delayed(&self) {
@@ -256,20 +253,13 @@ impl CallbackLane {
         let cell = Cell::with_job(marker, Nowhere, false);
         let queued = self
             .word
-            .push_if_busy(cell.as_ptr().expose_provenance(), |next| link(cell, next));
+            .push_if_busy(expose(cell), |older| link_to(cell, older));
         if !queued {
             // SAFETY: it was not pushed, so nobody else has it.
             unsafe { end_cell(cell) };
         }
         queued.then_some(over)
     }
-}
-
-fn link(cell: NonNull<Header>, next: usize) {
-    // SAFETY: the pusher owns the cell until its exchange publishes it.
-    let header = unsafe { cell.as_ref() };
-    let next = ptr::with_exposed_provenance_mut(next);
-    header.link.next.set(next);
 }
 
 impl Lifecycle for CallbackLane {

@@ -3,7 +3,7 @@
 //! # Layout
 //! | part | bytes | content |
 //! | --- | --- | --- |
-//! | header | 40 | link, virtual table, status word, the completion's waker |
+//! | header | 48 | link, virtual table, hint, status word, the completion's waker |
 //! | body | any | a union: job until started, future until ready, output until taken |
 //! | scope | 0 and up | what the job's home keeps beside it: stream, caller, mooring |
 //!
@@ -19,6 +19,7 @@
 mod guard;
 mod holders;
 mod job;
+mod list;
 mod run;
 
 use std::cell::{Cell as StdCell, UnsafeCell};
@@ -29,6 +30,7 @@ use std::task::Waker;
 pub(crate) use self::guard::{catch, drop_quietly, forget_payload, wake_quietly};
 pub(crate) use self::holders::{CellRef, wake};
 pub(crate) use self::job::{Job, MakeScope, Output, Polled, Ran, Scope, Step};
+pub(crate) use self::list::{CellList, expose, link_to};
 use crate::envelope::Envelope;
 use crate::environment::Environment;
 use crate::lane::{Link, LinkVTable};
@@ -41,6 +43,9 @@ use crate::strand::StreamName;
 #[repr(C)]
 pub(crate) struct Header {
     pub(crate) link: Link,
+    /// A cell that is touched soon after this one, to be fetched (`list`); the queue's owner's, then the
+    /// completion's.
+    near: StdCell<*mut Header>,
     pub(crate) status: Status,
     /// The completion's waker (`status`, I3).
     pub(crate) waker: UnsafeCell<MaybeUninit<Waker>>,
@@ -93,7 +98,7 @@ union Body<J: Job> {
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Header>() == 40);
+const _: () = assert!(size_of::<Header>() == 48);
 
 impl Header {
     #[inline]
@@ -218,6 +223,7 @@ impl<J: Job> Cell<J> {
                 next: StdCell::new(std::ptr::null_mut()),
                 vtable,
             },
+            near: StdCell::new(std::ptr::null_mut()),
             status: Status::new(joined),
             waker: UnsafeCell::new(MaybeUninit::uninit()),
         };

@@ -23,6 +23,7 @@ pub use crate::error::check_range;
 pub use crate::in_place::InPlace;
 pub use crate::lifecycle::Lifecycle;
 pub use crate::metrics::Counts;
+pub use crate::receipt::Receipt;
 pub use crate::room::Slot;
 pub use crate::serial_shared::SerialShared;
 pub use crate::strand::{Draft, Started, Strand, StreamOwner};
@@ -215,17 +216,18 @@ impl<O: StreamOwner> Slot<O> {
     ///
     /// # Errors
     /// The stream was closed meanwhile; the draft is as it was.
-    pub fn submit<M, H, F, T, E>(
+    pub fn submit<M, H, F, T, E, R>(
         self,
         message: &mut Draft<M, H>,
         awaited: bool,
-    ) -> Result<Completion<T, E, M>, RejectReason>
+    ) -> Result<R, RejectReason>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Send + 'static,
         E: Send + 'static,
+        R: Receipt<T, E, M>,
     {
         self.into_strand().push(message, awaited)
     }

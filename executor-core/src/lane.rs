@@ -158,18 +158,6 @@ impl List {
         self.head.is_null()
     }
 
-    /// Has the first link's memory fetched, so that it is there when it is popped.
-    #[inline]
-    pub(crate) fn prefetch(&self) {
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        for line in 1..4 {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let place = self.head.cast::<i8>().wrapping_add(line * 64);
-            // SAFETY: a hint, which may name any address.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(place) };
-        }
-    }
-
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<NonNull<Link>> {
         let link = NonNull::new(self.head)?;

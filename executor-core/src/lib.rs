@@ -28,6 +28,7 @@ mod metrics;
 mod model;
 mod park;
 mod pool;
+mod receipt;
 mod room;
 mod serial_shared;
 mod services;

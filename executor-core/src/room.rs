@@ -28,6 +28,11 @@ const SPARE_LINES: usize = 64;
 /// For how many waiters a line has room that is kept, at most.
 const SPARE_WAITERS: usize = 64;
 
+/// An owner keeps to itself at most this part of a bound, and
+const STEP_PART: usize = 128;
+/// so many places, while it has more to run: producers and owner share a line less often.
+const MAX_STEP: usize = 8;
+
 /// How many messages of one stream are queued.
 pub(crate) struct Room(AtomicUsize);
 
@@ -167,6 +172,8 @@ pub(crate) struct Bounds {
     per_stream: usize,
     /// The bound over all streams, and how many are queued.
     total: Option<(usize, AtomicUsize)>,
+    /// See [`Bounds::step`].
+    step: usize,
     /// How many wait, for any stream.
     waiting: AtomicUsize,
     lines: Mutex<Lines>,
@@ -177,6 +184,7 @@ impl Bounds {
         Self {
             per_stream,
             total: total.map(|limit| (limit, AtomicUsize::new(0))),
+            step: (per_stream.min(total.unwrap_or(usize::MAX)) / STEP_PART).clamp(1, MAX_STEP),
             waiting: AtomicUsize::new(0),
             lines: Mutex::default(),
         }
@@ -185,8 +193,7 @@ impl Bounds {
     /// Takes a place, unless the queue is full or somebody waits for a place in it.
     #[inline]
     pub(crate) fn try_enter(&self, room: &Room) -> Result<(), RejectReason> {
-        if self.waiting.load(Ordering::SeqCst) != 0 && self.lock().by_room.contains_key(&key(room))
-        {
+        if self.is_waited_for() && self.lock().by_room.contains_key(&key(room)) {
             return Err(RejectReason::Full {
                 limit: self.per_stream,
             });
@@ -195,7 +202,7 @@ impl Bounds {
         if matches!(taken, Err(RejectReason::TotalFull { .. })) {
             // The place in the room that was held for a moment may have turned a waiter away.
             model_fence();
-            if self.waiting.load(Ordering::SeqCst) != 0 {
+            if self.is_waited_for() {
                 self.serve(room);
             }
         }
@@ -218,18 +225,30 @@ impl Bounds {
         Ok(())
     }
 
-    /// Gives a place back, or to the first waiter.
+    /// Gives places back, or to the first waiters.
     #[inline]
-    pub(crate) fn leave(&self, room: &Room) {
+    pub(crate) fn leave(&self, room: &Room, places: usize) {
         // ORDERING: SeqCst, before the look at `waiting` (see the module).
-        room.0.fetch_sub(1, Ordering::SeqCst);
+        room.0.fetch_sub(places, Ordering::SeqCst);
         if let Some((_, queued)) = &self.total {
-            queued.fetch_sub(1, Ordering::SeqCst);
+            queued.fetch_sub(places, Ordering::SeqCst);
         }
         model_fence();
-        if self.waiting.load(Ordering::SeqCst) != 0 {
+        if self.is_waited_for() {
             self.serve(room);
         }
+    }
+
+    /// How many places an owner that has more to run may keep to itself before it gives them back.
+    #[inline]
+    pub(crate) fn step(&self) -> usize {
+        self.step
+    }
+
+    /// Whether somebody waits for a place, in whatever room.
+    #[inline]
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) != 0
     }
 
     /// Hands free places to those who wait for this room, or for any if the total was the limit.

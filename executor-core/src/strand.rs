@@ -30,10 +30,9 @@ use std::sync::Arc;
 
 pub use self::inline::Started;
 pub use self::queue::Draft;
-use self::queue::{expose, set_next};
 pub(crate) use self::scope::StrandScope;
 use self::scope::{Control, NewScope};
-use crate::cell::{Cell, CellRef, Header, drop_quietly};
+use crate::cell::{Cell, CellRef, Header, drop_quietly, expose, link_to};
 use crate::error::CallChain;
 use crate::frame;
 use crate::lane::{Link, LinkVTable};
@@ -66,7 +65,7 @@ pub(crate) struct Head {
     link: Link,
     word: StrandWord,
     /// Queued cells that the owner took, oldest first.
-    taken: StdCell<*mut Link>,
+    taken: StdCell<*mut Header>,
     /// The started message.
     current: StdCell<*mut Header>,
     /// Whether the state exists.
@@ -77,6 +76,16 @@ pub(crate) struct Head {
     handled: AtomicU64,
     /// The owner's, for those who know only the head. Dropped by the strand's drop.
     shared: ManuallyDrop<Arc<SerialShared>>,
+}
+
+impl Head {
+    /// Counts messages whose handlers returned `Ok`; for the owner.
+    #[inline]
+    fn count_handled(&self, messages: u64) {
+        // Only the owner writes: no read-modify-write is needed.
+        let handled = self.handled.load(Ordering::Relaxed) + messages;
+        self.handled.store(handled, Ordering::Relaxed);
+    }
 }
 
 #[repr(C)]
@@ -208,7 +217,7 @@ impl<O: StreamOwner> Strand<O> {
         let pushed = self
             .head
             .word
-            .push_if_busy(expose(cell), |next| set_next(cell, next));
+            .push_if_busy(expose(cell), |older| link_to(cell, older));
         if !pushed {
             // SAFETY: it was not pushed, so nobody else has it.
             drop(unsafe { Cell::<Control<C>>::into_job(cell) });
@@ -253,7 +262,7 @@ impl<O: StreamOwner> Strand<O> {
     }
 
     pub(crate) fn leave_room(&self) {
-        self.owner.shared().room().leave(&self.head.room);
+        self.owner.shared().room().leave(&self.head.room, 1);
     }
 
     pub(crate) fn room(&self) -> &Room {
@@ -316,7 +325,7 @@ impl<O: StreamOwner> Drop for Strand<O> {
     fn drop(&mut self) {
         // A stream with messages is held by its lane or its waker; only one whose handler dropped
         // all its wakers, or that was never run because its core is gone, gets here with any.
-        let cells = [self.head.current.get(), self.head.taken.get().cast()];
+        let cells = [self.head.current.get(), self.head.taken.get()];
         debug_assert!(
             cells.iter().all(|cell| cell.is_null()),
             "a dropped stream is idle"

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use executor_core::{
-    Batch, Envelope, ExecuteError, Executor, PolicyContext, Report, Shutdown, Submission, Totals,
-    WorkerCore,
+    Batch, Envelope, ExecuteError, Executor, PolicyContext, Rejected, Report, Shutdown, Submission,
+    Totals, WorkerCore,
 };
 
 use crate::builder::SerialBuilder;
@@ -108,6 +108,30 @@ where
         E: Send + 'static,
     {
         self.brief(&key).submit(envelope, handler)
+    }
+
+    /// Admits a message whose result nobody wants; see [`Stream::submit_detached`].
+    ///
+    /// # Blocking
+    /// As [`SerialExecutor::submit`].
+    ///
+    /// # Errors
+    /// The envelope comes back with the reason.
+    #[inline]
+    pub fn submit_detached<M, H, F, T, E>(
+        &self,
+        key: K,
+        envelope: Envelope<M>,
+        handler: H,
+    ) -> Result<(), Rejected<Envelope<M>>>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.brief(&key).submit_detached(envelope, handler)
     }
 
     /// Admits a message now, without waiting; see [`Stream::try_submit`].

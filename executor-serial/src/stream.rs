@@ -5,7 +5,7 @@ use std::future::Future;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use executor_core::engine::{Draft, Slot, block_on, must_not_block};
+use executor_core::engine::{Draft, Receipt, Slot, block_on, must_not_block};
 use executor_core::{
     Batch, Envelope, ExecuteError, PolicyContext, RejectReason, Rejected, Submission,
 };
@@ -109,9 +109,52 @@ where
         T: Send + 'static,
         E: Send + 'static,
     {
+        self.admit(envelope, handler)
+    }
+
+    /// As [`Stream::submit`], without a completion: for messages whose results nobody wants.
+    ///
+    /// It costs less than to drop the completion.
+    ///
+    /// # Blocking
+    /// As [`Stream::submit`].
+    ///
+    /// # Errors
+    /// The envelope comes back with the reason.
+    #[inline(always)]
+    pub fn submit_detached<M, H, F, T, E>(
+        &self,
+        envelope: Envelope<M>,
+        handler: H,
+    ) -> Result<(), Rejected<Envelope<M>>>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.admit(envelope, handler)
+    }
+
+    /// Admits a message now, or when there is room if this thread may wait for it.
+    #[inline(always)]
+    fn admit<M, H, F, T, E, R>(
+        &self,
+        envelope: Envelope<M>,
+        handler: H,
+    ) -> Result<R, Rejected<Envelope<M>>>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+        R: Receipt<T, E, M>,
+    {
         let mut message = Some((envelope, handler));
         match self.strand.enqueue(&mut message, false) {
-            Ok(completion) => Ok(completion),
+            Ok(receipt) => Ok(receipt),
             Err(reason) if reason.is_full() && !must_not_block() => {
                 self.use_place(block_on(self.strand.wait_for_room()).ok(), message)
             }
@@ -199,17 +242,18 @@ where
     }
 
     #[cold]
-    fn use_place<M, H, F, T, E>(
+    fn use_place<M, H, F, T, E, R>(
         &self,
         place: Option<Slot<Keyed<K, S>>>,
         mut message: Draft<M, H>,
-    ) -> Submission<T, E, M>
+    ) -> Result<R, Rejected<Envelope<M>>>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Send + 'static,
         E: Send + 'static,
+        R: Receipt<T, E, M>,
     {
         // Without a place, those who waited were turned away.
         let placed = place.map_or(Err(RejectReason::Closed), |slot| {

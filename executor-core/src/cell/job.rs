@@ -19,6 +19,8 @@ use crate::worker::Turn;
 pub(crate) enum Step {
     /// The message is handled; the cell must not be touched again.
     Finished,
+    /// The same, with a value, and it was not counted ([`Scope::OWNER_COUNTS`]).
+    Handled,
     /// It waits for a wake.
     Pending,
 }
@@ -45,6 +47,10 @@ pub(crate) trait Job: Sized + Send + 'static {
 /// What the home of a job keeps in its cell; what has a default is that of work without stream,
 /// executor and context.
 pub(crate) trait Scope {
+    /// Whether who runs the cells counts those that end with a value and without a completion, some
+    /// at a time.
+    const OWNER_COUNTS: bool = false;
+
     /// Where the work goes when it is woken; held while wakers exist.
     fn home(&self) -> *const ();
     /// # Safety

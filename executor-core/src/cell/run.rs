@@ -218,12 +218,18 @@ impl<J: Job> Cell<J> {
         }
         // SAFETY: the output is in place.
         let outcome = Outcome::of(unsafe { &*this.output() });
-        if !J::CONTROL {
+        let owner_counts =
+            J::Scope::OWNER_COUNTS && outcome == Outcome::Value && !this.header.status.is_joined();
+        if !J::CONTROL && !owner_counts {
             this.scope.retire(outcome);
         }
         // SAFETY: the output is in place, and this is the runner's last act.
         unsafe { leave(cell, true) };
-        Step::Finished
+        if owner_counts && !J::CONTROL {
+            Step::Handled
+        } else {
+            Step::Finished
+        }
     }
 
     /// Waits for the straying context, unless it is in an output that nobody waits for.

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use crate::cell::{Cell, Header};
+use crate::cell::{Cell, Header, expose, link_to};
 use crate::completion::Completion;
 use crate::context::PolicyContext;
 use crate::core::CoreShared;
@@ -17,7 +17,7 @@ use crate::envelope::Envelope;
 use crate::error::{RejectReason, Rejected};
 use crate::message::Message;
 use crate::room::{Room, Waiter};
-use crate::strand::{Head, Strand, StrandScope, StreamOwner, expose, set_next, vtable_of};
+use crate::strand::{Head, Strand, StrandScope, StreamOwner, vtable_of};
 use crate::strand_word::Push;
 use crate::task::scope_of;
 use crate::time::When;
@@ -107,7 +107,7 @@ fn admit(cell: NonNull<Header>, _: &CoreShared) -> Option<*const ()> {
     scope.generation.set(shared.generation());
     if shared.room().try_enter(&fields.room).is_ok() {
         if !push(head, cell) {
-            shared.room().leave(&fields.room);
+            shared.room().leave(&fields.room, 1);
             return None;
         }
     } else if fields.word.is_closed() {
@@ -133,7 +133,7 @@ fn admit(cell: NonNull<Header>, _: &CoreShared) -> Option<*const ()> {
 fn push(head: NonNull<Head>, cell: NonNull<Header>) -> bool {
     // SAFETY: the caller's count keeps the strand alive.
     let fields = unsafe { head.as_ref() };
-    match fields.word.push(expose(cell), |next| set_next(cell, next)) {
+    match fields.word.push(expose(cell), |older| link_to(cell, older)) {
         Push::Scheduled => {
             // SAFETY: as above; the count goes with the stream into the lane (Strand, I2).
             unsafe { (vtable_of(head).hold)(head) };
@@ -172,7 +172,7 @@ impl Waiter for InLine {
             self.cell = Some(cell);
             // SAFETY: our count keeps the strand alive.
             let fields = unsafe { self.head.as_ref() };
-            fields.shared.room().leave(&fields.room);
+            fields.shared.room().leave(&fields.room, 1);
         }
     }
 }

@@ -150,8 +150,8 @@ impl<O: StreamOwner> Strand<O> {
         unsafe { cell.as_ref() }.status.join_before_sharing();
         // SAFETY: we are the runner; what is over has left the body empty.
         match unsafe { MessageCell::<M, H, O::State>::settle_if_over(cell, ran, polled) } {
-            // The straying context was dropped just now.
-            Step::Finished => self.let_go(),
+            // The straying context was dropped just now. With its completion, it was counted.
+            Step::Finished | Step::Handled => self.let_go(),
             Step::Pending => self.park_inline(cell),
         }
         // SAFETY: it was made joined; the types are the job's.

@@ -4,8 +4,8 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::{Strand, StreamOwner};
-use crate::cell::{Header, Step};
-use crate::lane::{Link, List};
+use crate::cell::{CellList, Header, Step};
+use crate::lane::Link;
 use crate::strand_word::LetGo;
 use crate::worker::Turn;
 
@@ -13,6 +13,16 @@ use crate::worker::Turn;
 const CLOCK_INTERVAL: usize = 16;
 /// How long a slice may last while others wait, in nanoseconds.
 const SLICE_NANOS: u64 = 5_000_000;
+
+/// What the owner has not written yet into the stream's line, which its producers write too: told
+/// for some messages at once, and always before the owner looks for more or stops.
+#[derive(Default)]
+struct Untold {
+    /// Places that have become free.
+    left: usize,
+    /// Messages handled whose outcome nobody waits for.
+    handled: u64,
+}
 
 impl<O: StreamOwner> Strand<O> {
     /// Runs a slice of the stream.
@@ -27,17 +37,24 @@ impl<O: StreamOwner> Strand<O> {
         let mut began = 0;
         let mut ran = 0;
         // SAFETY: I1: the list is the owner's.
-        let mut queued = unsafe { List::from_raw(head.taken.replace(ptr::null_mut())) };
+        let mut queued = unsafe { CellList::from_raw(head.taken.replace(ptr::null_mut())) };
         let mut current = NonNull::new(head.current.replace(ptr::null_mut()));
+        let mut untold = Untold::default();
         loop {
-            let Some(cell) = current.take().or_else(|| this.next_cell(&mut queued)) else {
-                if head.word.let_go() == LetGo::Kept {
-                    continue;
-                }
+            let cell = if let Some(resumed) = current.take() {
+                head.word.begin_poll();
+                resumed
+            } else if let Some(next) = this.next_cell(&mut queued, &mut untold) {
+                next
+            } else if head.word.let_go() == LetGo::Kept {
+                continue;
+            } else {
                 return;
             };
-            head.word.begin_poll();
-            if this.run_cell(cell) == Step::Pending {
+            let step = this.run_cell(cell);
+            untold.handled += u64::from(step == Step::Handled);
+            if step == Step::Pending {
+                this.tell(&mut untold);
                 head.current.set(cell.as_ptr());
                 head.taken.set(queued.into_raw());
                 // The count stays with the stream, parked or in a lane (I2).
@@ -58,6 +75,7 @@ impl<O: StreamOwner> Strand<O> {
                 over |= now.saturating_sub(began) > SLICE_NANOS;
             }
             if over {
+                this.tell(&mut untold);
                 head.taken.set(queued.into_raw());
                 let _ = Arc::into_raw(this);
                 turn.core.push_admitted(link);
@@ -68,19 +86,38 @@ impl<O: StreamOwner> Strand<O> {
 
     /// The next queued cell; `queued` is what the owner has taken of them.
     #[inline]
-    fn next_cell(&self, queued: &mut List) -> Option<NonNull<Header>> {
+    fn next_cell(&self, queued: &mut CellList, untold: &mut Untold) -> Option<NonNull<Header>> {
         if queued.is_empty() {
+            self.tell(untold);
             let newest = self.head.word.take();
             // SAFETY: the owner took the whole list (I1).
-            *queued = unsafe { List::reversed(ptr::with_exposed_provenance_mut(newest)) };
+            *queued = unsafe { CellList::reversed(newest) };
         }
-        let cell = queued.pop()?.cast::<Header>();
-        queued.prefetch();
+        let cell = queued.pop()?;
         // SAFETY: queued cells are alive.
-        if !unsafe { cell.as_ref() }.vtable().control {
-            self.leave_room();
+        if unsafe { cell.as_ref() }.vtable().control {
+            // It may end a drain, whose report is exact.
+            self.tell(untold);
+            return Some(cell);
+        }
+        untold.left += 1;
+        let room = self.owner.shared().room();
+        if untold.left == room.step() || queued.is_empty() || room.is_waited_for() {
+            room.leave(&self.head.room, std::mem::take(&mut untold.left));
         }
         Some(cell)
+    }
+
+    /// Writes what was left untold where producers and readers look.
+    #[inline]
+    fn tell(&self, untold: &mut Untold) {
+        if untold.left != 0 {
+            let left = std::mem::take(&mut untold.left);
+            self.owner.shared().room().leave(&self.head.room, left);
+        }
+        if untold.handled != 0 {
+            self.head.count_handled(std::mem::take(&mut untold.handled));
+        }
     }
 
     #[inline]

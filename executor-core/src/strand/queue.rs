@@ -2,13 +2,13 @@
 
 use std::future::Future;
 use std::marker::PhantomData;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::scope::StrandScope;
 use super::{Strand, StreamOwner};
 use crate::batch::Batch;
-use crate::cell::{Cell, Header, Job, drop_quietly};
+use crate::cell::{Cell, Header, Job, drop_quietly, expose, link_to};
 use crate::completion::Completion;
 use crate::context::PolicyContext;
 use crate::envelope::Envelope;
@@ -16,6 +16,7 @@ use crate::error::{RejectReason, Rejected};
 use crate::frame;
 use crate::message::Message;
 use crate::metrics::Event;
+use crate::receipt::{Admitted, Receipt};
 use crate::room::Slot;
 use crate::strand_word::Push;
 
@@ -29,17 +30,18 @@ impl<O: StreamOwner> Strand<O> {
     /// # Errors
     /// There is no room, or the stream is closed; the draft is as it was.
     #[inline(always)]
-    pub fn enqueue<M, H, F, T, E>(
+    pub fn enqueue<M, H, F, T, E, R>(
         self: &Arc<Self>,
         message: &mut Draft<M, H>,
         awaited: bool,
-    ) -> Result<Completion<T, E, M>, RejectReason>
+    ) -> Result<R, RejectReason>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Send + 'static,
         E: Send + 'static,
+        R: Receipt<T, E, M>,
     {
         match self.head.shared.room().try_enter(&self.head.room) {
             Ok(()) => self.push(message, awaited),
@@ -128,7 +130,7 @@ impl<O: StreamOwner> Strand<O> {
         match self
             .head
             .word
-            .push(expose(newest), |next| set_next(oldest, next))
+            .push(expose(newest), |older| link_to(oldest, older))
         {
             Push::Scheduled => self.schedule(),
             Push::Queued => {}
@@ -170,17 +172,18 @@ impl<O: StreamOwner> Strand<O> {
     /// # Panics
     /// When `message` was taken before.
     #[inline(always)]
-    pub(crate) fn push<M, H, F, T, E>(
+    pub(crate) fn push<M, H, F, T, E, R>(
         self: &Arc<Self>,
         message: &mut Draft<M, H>,
         awaited: bool,
-    ) -> Result<Completion<T, E, M>, RejectReason>
+    ) -> Result<R, RejectReason>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Send + 'static,
         E: Send + 'static,
+        R: Receipt<T, E, M>,
     {
         let (caller, generation) = if frame::is_outermost() {
             (None, self.head.shared.generation())
@@ -190,11 +193,11 @@ impl<O: StreamOwner> Strand<O> {
         let scope = self.scope(generation, caller);
         let (envelope, handler) = message.take().expect("a message is admitted once");
         let job = Message::<M, H, O::State, StrandScope>::new(envelope, handler);
-        let cell = Cell::with_job(job, scope, true);
+        let cell = Cell::with_job(job, scope, R::JOINED);
         match self
             .head
             .word
-            .push(expose(cell), |next| set_next(cell, next))
+            .push(expose(cell), |older| link_to(cell, older))
         {
             Push::Scheduled => self.schedule(),
             Push::Queued => {}
@@ -206,8 +209,8 @@ impl<O: StreamOwner> Strand<O> {
                 return Err(RejectReason::Closed);
             }
         }
-        // SAFETY: the job's types are these, and it was made joined.
-        Ok(unsafe { Completion::new(cell) })
+        // SAFETY: the job's types are these, and it was made joined if it is to be.
+        Ok(R::of(unsafe { Admitted::new(cell) }))
     }
 }
 
@@ -231,7 +234,7 @@ impl<'a, O: StreamOwner, J: Job> Chain<'a, O, J> {
 
     fn prepend(&mut self, cell: NonNull<Header>) {
         if let Some(older) = self.cells.last() {
-            set_next(cell, expose(*older));
+            link_to(cell, expose(*older));
         }
         self.cells.push(cell);
     }
@@ -245,16 +248,4 @@ impl<O: StreamOwner, J: Job> Drop for Chain<'_, O, J> {
             drop_quietly(unsafe { Cell::<J>::into_job(cell) });
         }
     }
-}
-
-pub(super) fn expose(cell: NonNull<Header>) -> usize {
-    cell.as_ptr().expose_provenance()
-}
-
-pub(super) fn set_next(cell: NonNull<Header>, next: usize) {
-    // SAFETY: the pusher owns the cell until its exchange publishes it.
-    unsafe { cell.as_ref() }
-        .link
-        .next
-        .set(ptr::with_exposed_provenance_mut(next));
 }

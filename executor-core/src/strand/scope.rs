@@ -14,7 +14,6 @@ use crate::lane::Link;
 use crate::message::MessageScope;
 use crate::metrics::Outcome;
 use crate::serial_shared::SerialShared;
-use crate::sync::Ordering;
 use crate::worker::Turn;
 
 /// A closure of the framework's own, in its turn among the messages.
@@ -110,6 +109,8 @@ impl Drop for StrandScope {
 }
 
 impl Scope for StrandScope {
+    const OWNER_COUNTS: bool = true;
+
     fn home(&self) -> *const () {
         self.head.as_ptr().cast_const().cast()
     }
@@ -168,10 +169,8 @@ impl Scope for StrandScope {
 
     #[inline]
     fn retire(&self, outcome: Outcome) {
-        let head = self.head();
         if outcome == Outcome::Value {
-            head.handled
-                .store(head.handled.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            self.head().count_handled(1);
         } else {
             self.retire_failed(outcome);
         }
