@@ -33,7 +33,7 @@ pub use crate::time::every::Rearm;
 /// The atomics and locks of this build.
 pub mod sync {
     pub use crate::sync::plain::{Mutex, MutexGuard};
-    pub use crate::sync::{AtomicU64, Ordering};
+    pub use crate::sync::{AtomicU64, Ordering, yield_now};
 }
 
 /// Makes the core shut `executor` down with itself.

@@ -29,6 +29,11 @@ pub(crate) use std::sync::atomic::{AtomicU8, AtomicUsize};
 #[cfg(not(any(loom, executor_chaos)))]
 pub use std::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(loom)]
+pub use loom::thread::yield_now;
+#[cfg(not(loom))]
+pub use std::thread::yield_now;
+
 /// Locks that no model looks into: those of statics, which outlive a model's run, and those of which
 /// no protocol is modelled.
 pub(crate) mod plain {

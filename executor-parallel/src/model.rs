@@ -169,3 +169,20 @@ fn what_is_counted_under_the_lock_does_not_move() {
         gate.assert_whole(1);
     });
 }
+
+#[test]
+fn permits_that_move_between_shards_are_waited_for_before_they_are_counted() {
+    loom::model(|| {
+        // All lie in the first shard; who looks in the second takes one, and moves another.
+        let permits = Arc::new(Permits::with_shards(0, 2));
+        permits.add_at(0, 4);
+        let other = Arc::clone(&permits);
+        let thread = thread::spawn(move || other.try_take_at(1) == Attempt::Taken);
+        permits.freeze();
+        let free = permits.free();
+        permits.thaw();
+        let taken = thread.join().unwrap();
+        assert!(free == 4 || (taken && free == 3), "{free} are seen");
+        assert_eq!(permits.free(), 4 - usize::from(taken));
+    });
+}

@@ -14,9 +14,12 @@
 //!   the gate counts under it does not move.
 //! - I3. `ATTENTION` is set and cleared, on all shards, under the gate's lock alone. It stays set
 //!   while somebody waits, a drain counts, permits are owed, or the executor is closed.
+//! - I4. A thread that finds none in its own shard moves half of what lies in another there, so that
+//!   those who only take and those who only give meet once for many permits. While `moving` is not 0
+//!   permits may be on their way; whoever sets `ATTENTION` waits for that.
 
 use crossbeam_utils::CachePadded;
-use executor_core::engine::sync::{AtomicU64, Ordering};
+use executor_core::engine::sync::{AtomicU64, Ordering, yield_now};
 use executor_core::engine::thread_number;
 
 const ATTENTION: u64 = 1;
@@ -53,13 +56,17 @@ pub(crate) enum Given {
 /// The permits that are free.
 pub(crate) struct Permits {
     shards: Box<[CachePadded<AtomicU64>]>,
+    /// How many threads move permits.
+    moving: CachePadded<AtomicU64>,
 }
+
+/// Shards for each processor: threads are as many at least, and few of them should share one.
+const SHARDS_PER_PROCESSOR: usize = 4;
 
 impl Permits {
     pub(crate) fn new(permits: usize) -> Self {
-        let shards = std::thread::available_parallelism()
-            .map_or(1, usize::from)
-            .next_power_of_two();
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let shards = (SHARDS_PER_PROCESSOR * processors).next_power_of_two();
         Self::with_shards(permits, shards.clamp(1, 64))
     }
 
@@ -69,6 +76,7 @@ impl Permits {
             shards: (0..shards)
                 .map(|_| CachePadded::new(AtomicU64::new(0)))
                 .collect(),
+            moving: CachePadded::new(AtomicU64::new(0)),
         };
         for permit in 0..permits % this.shards.len() {
             this.shards[permit].fetch_add(PERMIT, Ordering::Relaxed);
@@ -94,22 +102,30 @@ impl Permits {
 
     #[inline]
     pub(crate) fn try_take_at(&self, home: usize) -> Attempt {
-        if take_from(&self.shards[home]) {
+        if take_from(&self.shards[home], |_| 1).is_some() {
             Attempt::Taken
         } else {
             self.try_take_elsewhere(home)
         }
     }
 
+    /// Takes half of what lies in another shard, one to be used and the rest to the own shard.
     #[cold]
     fn try_take_elsewhere(&self, home: usize) -> Attempt {
+        // ORDERING: it comes before the take, by which a freeze that is too late for that sees it.
+        self.moving.fetch_add(1, Ordering::AcqRel);
         let (before, after) = self.shards.split_at(home);
         // Not exact while permits move; the gate decides what this does not find.
-        if after.iter().chain(before).any(|shard| take_from(shard)) {
-            Attempt::Taken
-        } else {
-            Attempt::AskGate
+        let found = (after.iter().chain(before))
+            .find_map(|shard| take_from(shard, |permits| permits.div_ceil(2)));
+        if let Some(permits) = found
+            && permits > 1
+        {
+            self.shards[home].fetch_add((permits - 1) * PERMIT, Ordering::AcqRel);
         }
+        // ORDERING: Release, after the permits have arrived (I4).
+        self.moving.fetch_sub(1, Ordering::AcqRel);
+        found.map_or(Attempt::AskGate, |_| Attempt::Taken)
     }
 
     /// Gives a permit back; true: it was not, the gate must do it.
@@ -179,6 +195,10 @@ impl Permits {
         for shard in &self.shards {
             shard.fetch_or(ATTENTION, Ordering::AcqRel);
         }
+        // Rare and short: who moves permits has a few instructions left (I4).
+        while self.moving.load(Ordering::Acquire) != 0 {
+            yield_now();
+        }
     }
 
     /// Lets everybody take and give without the gate again.
@@ -216,19 +236,21 @@ impl Permits {
     }
 }
 
+/// Takes `share` of the permits that lie in a shard, and says how many; none with `ATTENTION` set, and
+/// where there are none.
 #[inline]
-fn take_from(shard: &AtomicU64) -> bool {
+fn take_from(shard: &AtomicU64, share: impl Fn(u64) -> u64) -> Option<u64> {
     let mut word = shard.load(Ordering::Relaxed);
-    // Fails with ATTENTION set, and without permits.
     while word & ATTENTION == 0 && word & PERMITS != 0 {
+        let taken = share((word & PERMITS) / PERMIT);
+        let left = word - taken * PERMIT;
         // ORDERING: Acquire pairs with the Release of the handler that gave it.
-        match shard.compare_exchange_weak(word, word - PERMIT, Ordering::AcqRel, Ordering::Relaxed)
-        {
-            Ok(_) => return true,
+        match shard.compare_exchange_weak(word, left, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => return Some(taken),
             Err(seen) => word = seen,
         }
     }
-    false
+    None
 }
 
 #[cfg(all(test, not(loom)))]
