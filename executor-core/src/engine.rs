@@ -11,6 +11,7 @@ use crate::core::WorkerCore;
 use crate::envelope::Envelope;
 use crate::frame;
 use crate::message::Message;
+use crate::receipt::Admitted;
 use crate::task::{NewUnderLimit, OnCore, UNADMITTED, UnderLimit};
 use crate::time::When;
 use crate::time::clockwork::Clockwork;
@@ -142,13 +143,13 @@ unsafe impl Sync for Parked {}
 
 /// Makes a message that runs on the workers once it is released.
 #[inline(always)]
-pub fn park_message<M, H, F, T, E, L>(
+pub fn park_message<M, H, F, T, E, L, R>(
     core: &WorkerCore,
     limiter: Arc<L>,
     generation: u32,
     envelope: Envelope<M>,
     handler: H,
-) -> (Parked, Completion<T, E, M>)
+) -> (Parked, R)
 where
     M: Send + 'static,
     H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
@@ -156,6 +157,7 @@ where
     T: Send + 'static,
     E: Send + 'static,
     L: Limiter,
+    R: Receipt<T, E, M>,
 {
     let scope = NewUnderLimit {
         on_core: OnCore::new(&core.handle.0),
@@ -163,9 +165,10 @@ where
         generation,
     };
     let job = Message::<M, H, (), UnderLimit<L>>::new(envelope, handler);
-    let cell = Cell::with_job(job, scope, true);
-    // SAFETY: the job's types are these, and it was made joined.
-    (Parked { cell }, unsafe { Completion::new(cell) })
+    let cell = Cell::with_job(job, scope, R::JOINED);
+    // SAFETY: the job's types are these, and it was made joined if it is to be.
+    let admitted = unsafe { Admitted::new(cell) };
+    (Parked { cell }, R::of(admitted))
 }
 
 /// Schedules a message of a parallel executor, to be admitted by its limiter when its time has come.

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use executor_core::engine::{
-    Draft, Lifecycle, Parked, block_on, in_handler, must_not_block, park_message, within,
+    Draft, Lifecycle, Parked, Receipt, block_on, in_handler, must_not_block, park_message, within,
 };
 use executor_core::{
-    BuildError, Completion, Envelope, ExecuteError, Executor, Failure, PolicyContext, RejectReason,
-    Rejected, Report, Shutdown, Submission, Totals, WorkerCore,
+    BuildError, Envelope, ExecuteError, Executor, Failure, PolicyContext, RejectReason, Rejected,
+    Report, Shutdown, Submission, Totals, WorkerCore,
 };
 
 use crate::builder::{MAX_CONCURRENCY, ParallelBuilder};
@@ -130,9 +130,53 @@ impl ParallelExecutor {
         T: Send + 'static,
         E: Send + 'static,
     {
+        self.admit(envelope, handler)
+    }
+
+    /// As [`ParallelExecutor::submit`], without a completion: for messages whose results nobody
+    /// wants.
+    ///
+    /// It costs less than to drop the completion.
+    ///
+    /// # Blocking
+    /// As [`ParallelExecutor::submit`].
+    ///
+    /// # Errors
+    /// The envelope comes back with the reason.
+    #[inline(always)]
+    pub fn submit_detached<M, H, F, T, E>(
+        &self,
+        envelope: Envelope<M>,
+        handler: H,
+    ) -> Result<(), Rejected<Envelope<M>>>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.admit(envelope, handler)
+    }
+
+    /// Admits a message now, or when there is a permit if this thread may wait for it.
+    #[inline(always)]
+    fn admit<M, H, F, T, E, R>(
+        &self,
+        envelope: Envelope<M>,
+        handler: H,
+    ) -> Result<R, Rejected<Envelope<M>>>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+        R: Receipt<T, E, M>,
+    {
         let mut message = Some((envelope, handler));
         match self.enqueue(&mut message) {
-            Ok(completion) => Ok(completion),
+            Ok(receipt) => Ok(receipt),
             Err(reason) if reason.is_full() && !must_not_block() => {
                 let generation = self.gate.generation();
                 let granted = match self.gate.wait(generation) {
@@ -238,61 +282,53 @@ impl ParallelExecutor {
 
     /// Admits a message, or leaves it where it is.
     #[inline(always)]
-    fn enqueue<M, H, F, T, E>(
-        &self,
-        message: &mut Draft<M, H>,
-    ) -> Result<Completion<T, E, M>, RejectReason>
+    fn enqueue<M, H, F, T, E, R>(&self, message: &mut Draft<M, H>) -> Result<R, RejectReason>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Send + 'static,
         E: Send + 'static,
+        R: Receipt<T, E, M>,
     {
         let generation = self.gate.generation();
         if self.gate.try_take_quickly() {
             return Ok(self.run_with_permit(generation, message));
         }
-        let mut completion = None;
+        let mut receipt = None;
         self.gate.submit(generation, || {
             let (parked, made) = self.park(generation, message);
-            completion = Some(made);
+            receipt = Some(made);
             parked
         })?;
-        Ok(completion.expect("an admitted message was made"))
+        Ok(receipt.expect("an admitted message was made"))
     }
 
     /// Gives a message that has its permit to the workers.
     #[inline(always)]
-    fn run_with_permit<M, H, F, T, E>(
-        &self,
-        generation: u32,
-        message: &mut Draft<M, H>,
-    ) -> Completion<T, E, M>
+    fn run_with_permit<M, H, F, T, E, R>(&self, generation: u32, message: &mut Draft<M, H>) -> R
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Send + 'static,
         E: Send + 'static,
+        R: Receipt<T, E, M>,
     {
-        let (parked, completion) = self.park(generation, message);
+        let (parked, receipt) = self.park(generation, message);
         parked.release(&self.gate.core);
-        completion
+        receipt
     }
 
     #[inline(always)]
-    fn park<M, H, F, T, E>(
-        &self,
-        generation: u32,
-        message: &mut Draft<M, H>,
-    ) -> (Parked, Completion<T, E, M>)
+    fn park<M, H, F, T, E, R>(&self, generation: u32, message: &mut Draft<M, H>) -> (Parked, R)
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Send + 'static,
         E: Send + 'static,
+        R: Receipt<T, E, M>,
     {
         let (envelope, handler) = message.take().expect("a message is admitted once");
         let gate = Arc::clone(&self.gate);
@@ -301,18 +337,19 @@ impl ParallelExecutor {
 
     /// What follows a wait for a permit.
     #[cold]
-    fn run_if<M, H, F, T, E>(
+    fn run_if<M, H, F, T, E, R>(
         &self,
         granted: Result<(), RejectReason>,
         generation: u32,
         mut message: Draft<M, H>,
-    ) -> Submission<T, E, M>
+    ) -> Result<R, Rejected<Envelope<M>>>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
         F: Future<Output = Result<T, E>> + Send + 'static,
         T: Send + 'static,
         E: Send + 'static,
+        R: Receipt<T, E, M>,
     {
         match granted {
             Ok(()) => Ok(self.run_with_permit(generation, &mut message)),

@@ -290,3 +290,34 @@ fn an_abort_turns_callers_in_line_away_with_their_envelopes() {
         assert_eq!(executor.available_permits(), 1);
     });
 }
+
+#[test]
+fn detached_messages_run_under_the_limit_and_are_counted() {
+    for host in [Host::Threads, Host::TokioMany, Host::TokioOne] {
+        run(host, |core| async move {
+            let executor = limited(&core, 3);
+            let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            for number in 0..200 {
+                let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+                let handler = move |_: Envelope<()>, _| async move {
+                    most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    tokio::task::yield_now().await;
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    if number % 4 == 0 {
+                        Err("no")
+                    } else {
+                        Ok(number)
+                    }
+                };
+                executor
+                    .submit_detached(Envelope::new(()), handler)
+                    .expect("room");
+            }
+            assert_eq!(executor.drain(DEADLINE).await.still_running, 0);
+            let totals = executor.metrics().totals;
+            assert_eq!((totals.handled, totals.failed), (150, 50));
+            assert!(most.load(Ordering::SeqCst) <= 3);
+            assert_eq!(executor.available_permits(), 3);
+        });
+    }
+}

@@ -5,6 +5,7 @@ mod capacity;
 #[path = "../../../executor-core/tests/contract/mod.rs"]
 mod contract;
 mod delayed;
+mod detached;
 mod order;
 mod orphans;
 mod reentrancy;
