@@ -147,7 +147,7 @@ static DUE: Kind = Kind {
         // SAFETY: the cell is ours to run, and a call of a lane.
         let lane = unsafe { scope_of::<InLane>(cell) }.0;
         // SAFETY: I2.
-        unsafe { &*lane }.push(cell).then_some(lane.cast())
+        unsafe { CallbackLane::push(lane, cell) }.then_some(lane.cast())
     },
     // SAFETY: the count was the timer's (I2).
     settle: |lane| unsafe { Arc::decrement_strong_count(lane.cast::<CallbackLane>()) },
@@ -170,15 +170,20 @@ impl CallbackLane {
     }
 
     /// Queues a call; false: the lane is closed.
+    ///
+    /// # Safety
+    /// The lane lives in an `Arc`, from which the pointer is.
     #[inline]
-    fn push(&self, cell: NonNull<Header>) -> bool {
-        match self.word.push(expose(cell), |older| link_to(cell, older)) {
+    unsafe fn push(lane: *const Self, cell: NonNull<Header>) -> bool {
+        // SAFETY: as the caller says.
+        let this = unsafe { &*lane };
+        match (this.word).push(expose(cell), |older| link_to(cell, older)) {
             Push::Scheduled => {
-                // All lanes live in an `Arc`; the count goes with the lane (I2).
-                let lane = ptr::from_ref(self);
-                // SAFETY: as above.
+                // SAFETY: as the caller says. The count goes with the lane (I2).
                 unsafe { Arc::increment_strong_count(lane) };
-                self.core().push_admitted(NonNull::from(self).cast());
+                // SAFETY: it is not null.
+                let link = unsafe { NonNull::new_unchecked(lane.cast_mut()) };
+                this.core().push_admitted(link.cast());
             }
             Push::Queued => {}
             Push::Closed => return false,
@@ -337,7 +342,8 @@ impl Callbacks {
     {
         // Without the lane's address a small call is one line of the cache.
         let cell = Cell::with_job(Call(call), Nowhere, joined);
-        if self.lane.push(cell) {
+        // SAFETY: the lane is in this `Arc`.
+        if unsafe { CallbackLane::push(Arc::as_ptr(&self.lane), cell) } {
             Ok(cell)
         } else {
             // SAFETY: it was not pushed, so nobody else has it.

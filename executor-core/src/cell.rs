@@ -11,8 +11,9 @@
 //! - I1. The status word (see `status`) decides who may touch which part, and who frees the cell.
 //! - I2. The body is the job before `STARTED`, the future while the runner has it, the output once
 //!   the future was dropped; nothing once a canceller took the message; with `HOLLOW` the outcome.
-//! - I3. Only the runner touches the scope's plain fields, except `home` and `caller`, which are
-//!   written before the cell is shared and read by anybody who holds it.
+//! - I3. Only the runner touches the scope's plain fields, except `home`, which is written before the
+//!   cell is shared and read by anybody who holds it. `caller` is written once, before what the
+//!   message waits for is shared, and read by whoever comes from there.
 //! - I4. User code (handler, drops, wakers) runs under `catch`, with the cell in a state from which
 //!   it can be finished.
 
@@ -70,6 +71,7 @@ pub(crate) struct CellVTable {
     environment: unsafe fn(NonNull<Header>) -> *const Environment,
     generation: unsafe fn(NonNull<Header>) -> u32,
     caller: unsafe fn(NonNull<Header>) -> *const Header,
+    set_caller: unsafe fn(NonNull<Header>, CellRef),
     hold: unsafe fn(*const ()),
     unhold: unsafe fn(*const ()),
     wake: unsafe fn(NonNull<Header>, *const ()),
@@ -111,32 +113,63 @@ impl Header {
     pub(crate) fn is_done(&self) -> bool {
         self.status.is_done()
     }
+}
 
-    pub(crate) fn caller(&self) -> Option<&Header> {
-        // SAFETY: I3.
-        let caller = unsafe { (self.vtable().caller)(NonNull::from(self)) };
-        // SAFETY: the caller's cell is held by this one.
-        unsafe { caller.as_ref() }
+/// A cell that is alive while whoever has this asks it: one that is being polled on this thread, or
+/// one that such a cell holds. Not a reference to the header, since what is asked for lies behind it.
+#[derive(Clone, Copy)]
+pub(crate) struct LiveCell(NonNull<Header>);
+
+impl LiveCell {
+    /// # Safety
+    /// As the type says.
+    pub(crate) unsafe fn new(cell: NonNull<Header>) -> Self {
+        Self(cell)
     }
 
-    pub(crate) fn home(&self) -> *const () {
-        // SAFETY: I3.
-        unsafe { (self.vtable().home)(NonNull::from(self)) }
+    pub(crate) fn header(&self) -> &Header {
+        // SAFETY: it is alive.
+        unsafe { self.0.as_ref() }
     }
 
-    pub(crate) fn environment(&self) -> *const Environment {
-        // SAFETY: I3.
-        unsafe { (self.vtable().environment)(NonNull::from(self)) }
+    /// The cell of the handler that waits for this one.
+    pub(crate) fn caller(self) -> Option<Self> {
+        // SAFETY: it is alive (I3).
+        let caller = unsafe { (self.header().vtable().caller)(self.0) };
+        // The caller's cell is held by this one.
+        NonNull::new(caller.cast_mut()).map(Self)
     }
 
-    pub(crate) fn generation(&self) -> u32 {
-        // SAFETY: I3.
-        unsafe { (self.vtable().generation)(NonNull::from(self)) }
+    /// Notes who waits for this one, unless that is known.
+    pub(crate) fn set_caller(self, caller: CellRef) {
+        // SAFETY: it is alive (I3).
+        unsafe { (self.header().vtable().set_caller)(self.0, caller) };
     }
 
-    pub(crate) fn stream(&self) -> Option<StreamName> {
+    pub(crate) fn home(self) -> *const () {
+        // SAFETY: it is alive (I3).
+        unsafe { (self.header().vtable().home)(self.0) }
+    }
+
+    pub(crate) fn environment(self) -> *const Environment {
+        // SAFETY: it is alive (I3).
+        unsafe { (self.header().vtable().environment)(self.0) }
+    }
+
+    pub(crate) fn generation(self) -> u32 {
+        // SAFETY: it is alive (I3).
+        unsafe { (self.header().vtable().generation)(self.0) }
+    }
+
+    pub(crate) fn stream(self) -> Option<StreamName> {
         // SAFETY: a message that is not done keeps its home alive.
-        unsafe { (self.vtable().stream)(self.home()) }
+        unsafe { (self.header().vtable().stream)(self.home()) }
+    }
+
+    /// A counted reference to the cell, which is being polled on this thread or held already.
+    pub(crate) fn hold(self) -> CellRef {
+        // SAFETY: it is alive, and held or polled here.
+        unsafe { CellRef::new(self.0) }
     }
 }
 
@@ -185,6 +218,7 @@ impl<J: Job> Cell<J> {
         environment: |cell| Self::of(cell).scope.environment(),
         generation: |cell| Self::of(cell).scope.generation(),
         caller: |cell| Self::of(cell).scope.caller(),
+        set_caller: |cell, caller| Self::of(cell).scope.set_caller(caller),
         hold: J::Scope::hold,
         unhold: J::Scope::unhold,
         wake: J::Scope::wake,

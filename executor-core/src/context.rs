@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use crate::cell::{self, CellRef, Header};
+use crate::cell::{self, CellRef, Header, LiveCell};
 use crate::deadline::Deadline;
 use crate::envelope::{Envelope, Lineage};
 use crate::frame;
@@ -229,9 +229,10 @@ impl<S: Send + 'static> PolicyContext<S> {
             // Nothing to reach, and maybe nowhere to reach for it: a parallel executor has none.
             NonNull::dangling()
         } else {
-            let cell = self.parts().cell;
-            // SAFETY: Mooring, I1: the cell lives. A context without one has no state: see `free`.
-            let cell = unsafe { &*cell };
+            // SAFETY: a context without a cell has no state: see `free`.
+            let cell = unsafe { self.cell().unwrap_unchecked() };
+            // SAFETY: Mooring, I1: the cell lives.
+            let cell = unsafe { LiveCell::new(cell) };
             // SAFETY: the cell's stream lives with it.
             unsafe { strand::state_of(cell.home()) }
         };

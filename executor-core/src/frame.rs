@@ -7,7 +7,7 @@
 use std::cell::Cell as StdCell;
 use std::ptr::{self, NonNull};
 
-use crate::cell::{CellRef, Header};
+use crate::cell::{CellRef, Header, LiveCell};
 use crate::environment::Environment;
 use crate::error::CallChain;
 use crate::strand::StreamName;
@@ -45,9 +45,10 @@ impl FrameRef {
         NonNull::new(self.frame().parent.cast_mut()).map(Self)
     }
 
-    fn cell(&self) -> Option<&Header> {
+    fn cell(&self) -> Option<LiveCell> {
+        let cell = NonNull::new(self.frame().cell.cast_mut());
         // SAFETY: a cell that is being polled is alive.
-        unsafe { self.frame().cell.as_ref() }
+        cell.map(|cell| unsafe { LiveCell::new(cell) })
     }
 
     fn structured(&self) -> &Structured {
@@ -165,16 +166,23 @@ pub(crate) fn inherited_generation(environment: *const Environment) -> Option<u3
 }
 
 /// A reference to the nearest message cell that runs on this thread, for a message it waits for.
+///
+/// Those below, which wait for it in turn, are noted as callers on the way: what it waits for may
+/// ask on another thread before the poll that runs here is over.
 pub(crate) fn caller() -> Option<CellRef> {
+    let mut nearest = None::<LiveCell>;
+    let mut inner = None::<LiveCell>;
     let mut frame = current();
     while let Some(found) = frame {
-        if let Some(cell) = NonNull::new(found.frame().cell.cast_mut()) {
-            // SAFETY: the cell is being polled on this thread, so it is alive.
-            return Some(unsafe { CellRef::new(cell) });
+        if let Some(cell) = found.cell() {
+            if let Some(inner) = inner.replace(cell) {
+                inner.set_caller(cell.hold());
+            }
+            nearest = nearest.or(inner);
         }
         frame = found.below();
     }
-    None
+    nearest.map(LiveCell::hold)
 }
 
 /// The chain from `stream` to here, if `stream` is on it.
@@ -200,28 +208,26 @@ fn chain(innermost: FrameRef, stream: StreamName) -> CallChain {
 /// Whether one of the streams that a call made here runs under, innermost first, is the one.
 fn find(innermost: FrameRef, mut is_it: impl FnMut(StreamName) -> bool) -> bool {
     let mut frame = Some(innermost);
-    let mut outermost_cell = ptr::null::<Header>();
+    let mut outermost_cell = None;
     while let Some(found) = frame {
         if let Some(cell) = found.cell() {
             if cell.stream().is_some_and(&mut is_it) {
                 return true;
             }
-            outermost_cell = cell;
+            outermost_cell = Some(cell);
         }
         frame = found.below();
     }
     // Below the stack: the handlers that wait, on other threads or nowhere, for this one.
     let mut cell = outermost_cell;
-    // SAFETY: the outermost cell is being polled here, and each cell holds a reference to the one
-    // that waits for it.
-    while let Some(waiting) = unsafe { cell.as_ref() }.and_then(Header::caller) {
-        if waiting.is_done() {
+    while let Some(waiting) = cell.and_then(LiveCell::caller) {
+        if waiting.header().is_done() {
             return false;
         }
         if waiting.stream().is_some_and(&mut is_it) {
             return true;
         }
-        cell = waiting;
+        cell = Some(waiting);
     }
     false
 }

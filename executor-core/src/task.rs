@@ -153,10 +153,12 @@ impl OnCore {
         self.core().check_exit();
     }
 
+    /// Polls or aborts a cell whose scope has `this`; not by reference, since both may be freed by that.
+    ///
     /// # Safety
-    /// The caller owns the link, which heads a cell whose scope derefs to this.
+    /// The caller owns the cell, and `this` lies in its scope.
     unsafe fn run_cell(
-        &self,
+        this: NonNull<Self>,
         cell: NonNull<Header>,
         turn: &Turn<'_>,
         is_aborting: impl FnOnce() -> bool,
@@ -170,8 +172,10 @@ impl OnCore {
         };
         // SAFETY: as above.
         if unsafe { run(cell) } == Step::Pending {
-            if self.note.get() == UNNOTED {
-                self.note.set(turn.core.waiting.note(cell));
+            // SAFETY: pending: the cell is still ours until it is parked.
+            let note = unsafe { &this.as_ref().note };
+            if note.get() == UNNOTED {
+                note.set(turn.core.waiting.note(cell));
                 // An abort that looked at those who wait before this note is seen here, by way of
                 // the notes' lock; one that looks later wakes the task. Running, it is not pushed.
                 if turn.core.is_aborting() || is_aborting() {
@@ -218,10 +222,21 @@ impl Scope for OnCore {
 
     unsafe fn run(link: NonNull<Link>, turn: &Turn<'_>) {
         // SAFETY: the cell's virtual table led here, so this is its scope.
-        let scope = unsafe { scope_of::<Self>(link.cast()) };
+        let scope = unsafe { scope_in::<Self>(link.cast()) };
         // SAFETY: as the caller says.
-        unsafe { scope.run_cell(link.cast(), turn, || false) };
+        unsafe { Self::run_cell(scope, link.cast(), turn, || false) };
     }
+}
+
+/// Where the scope of a cell lies.
+///
+/// # Safety
+/// The cell is alive, and its scope is a `P`.
+unsafe fn scope_in<P>(cell: NonNull<Header>) -> NonNull<P> {
+    // SAFETY: as the caller says.
+    let offset = unsafe { cell.as_ref() }.vtable().scope_offset;
+    // SAFETY: the scope lies there, in the cell.
+    unsafe { cell.byte_add(offset) }.cast()
 }
 
 /// The scope of a cell.
@@ -230,9 +245,7 @@ impl Scope for OnCore {
 /// The cell's scope is a `P`, and the cell outlives the use of the reference.
 pub(crate) unsafe fn scope_of<'a, P>(cell: NonNull<Header>) -> &'a P {
     // SAFETY: as the caller says.
-    let offset = unsafe { cell.as_ref() }.vtable().scope_offset;
-    // SAFETY: the scope lies there, in the cell.
-    let scope = unsafe { cell.byte_add(offset) }.cast::<P>();
+    let scope = unsafe { scope_in::<P>(cell) };
     // SAFETY: as the caller says.
     unsafe { scope.as_ref() }
 }

@@ -71,6 +71,8 @@ pub(crate) trait Scope {
     fn caller(&self) -> *const Header {
         ptr::null()
     }
+    /// Notes that cell, unless one is noted.
+    fn set_caller(&self, _: CellRef) {}
     /// Gives up the reference to that cell, before the scope is dropped.
     fn take_caller(&mut self) -> Option<CellRef> {
         None

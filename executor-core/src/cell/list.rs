@@ -23,10 +23,12 @@ struct Passed {
 }
 
 impl Passed {
-    const NONE: Self = Self {
-        cells: [const { StdCell::new(ptr::null_mut()) }; STEPS],
-        at: StdCell::new(0),
-    };
+    const fn none() -> Self {
+        Self {
+            cells: [const { StdCell::new(ptr::null_mut()) }; STEPS],
+            at: StdCell::new(0),
+        }
+    }
 
     #[inline]
     fn step(&self, cell: *mut Header) -> *mut Header {
@@ -38,7 +40,7 @@ impl Passed {
 
 thread_local! {
     /// What this thread pushed last, to whatever queue.
-    static PUSHED: Passed = const { Passed::NONE };
+    static PUSHED: Passed = const { Passed::none() };
 }
 
 /// The address of a cell that is to be pushed, for the word that heads the queue; and its hint.
@@ -72,7 +74,7 @@ impl CellList {
     /// # Safety
     /// `newest` is 0 or an exposed address, and heads a list that the caller owns.
     pub(crate) unsafe fn reversed(newest: usize) -> Self {
-        let passed = Passed::NONE;
+        let passed = Passed::none();
         let mut head = ptr::null_mut::<Header>();
         let mut rest = ptr::with_exposed_provenance_mut::<Header>(newest);
         while let Some(cell) = NonNull::new(rest) {

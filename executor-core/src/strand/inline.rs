@@ -144,7 +144,7 @@ impl<O: StreamOwner> Strand<O> {
             return Started::Failed(failure);
         }
         if let Some(caller) = frame::caller() {
-            scope.set_caller(caller);
+            Scope::set_caller(scope, caller);
         }
         // SAFETY: the runner's hold keeps the cell alive.
         unsafe { cell.as_ref() }.status.join_before_sharing();

@@ -43,8 +43,8 @@ pub(crate) struct StrandScope {
     pub(super) head: NonNull<Head>,
     /// The drain generation; that of a delayed message is set when it is admitted.
     pub(super) generation: StdCell<u32>,
-    /// The cell that waits for this one, from a [`CellRef`]; set before anybody asks, or by
-    /// `adopt` at the end of the first poll.
+    /// The cell that waits for this one, from a [`CellRef`]: set when it is pushed, or when a caller-run
+    /// waits, itself or for a message that it pushes.
     caller: std::sync::atomic::AtomicPtr<Header>,
     /// Last, since its own last part is not written before the start.
     mooring: Mooring,
@@ -83,12 +83,6 @@ impl MakeScope<StrandScope> for NewScope {
 }
 
 impl StrandScope {
-    pub(super) fn set_caller(&self, caller: CellRef) {
-        // ORDERING: Release publishes the caller's cell to threads that walk the chain.
-        self.caller
-            .store(caller.into_raw(), std::sync::atomic::Ordering::Release);
-    }
-
     pub(super) fn head(&self) -> &Head {
         // SAFETY: a message's stream lives while the message is not handled.
         unsafe { self.head.as_ref() }
@@ -146,6 +140,15 @@ impl Scope for StrandScope {
 
     fn caller(&self) -> *const Header {
         self.caller.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    fn set_caller(&self, caller: CellRef) {
+        use std::sync::atomic::Ordering::{Acquire, Release};
+        // Written by the thread that polls the message, and by no other.
+        if self.caller.load(Acquire).is_null() {
+            // ORDERING: Release publishes the caller's cell to threads that walk the chain.
+            self.caller.store(caller.into_raw(), Release);
+        }
     }
 
     fn take_caller(&mut self) -> Option<CellRef> {

@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::{OnCore, scope_of};
+use super::{OnCore, scope_in, scope_of};
 use crate::cell::{Header, MakeScope, Scope, Step};
 use crate::context::Mooring;
 use crate::core::CoreShared;
@@ -183,8 +183,10 @@ impl<L: Limiter> Scope for UnderLimit<L> {
     unsafe fn run(link: NonNull<Link>, turn: &Turn<'_>) {
         let cell = link.cast::<Header>();
         // SAFETY: as for `OnCore`.
-        let scope = unsafe { scope_of::<Self>(cell) };
-        if scope.limiter.is_aborting() {
+        let scope = unsafe { scope_in::<Self>(cell) };
+        // SAFETY: whoever asks owns the cell still.
+        let is_aborting = || unsafe { &(*scope.as_ptr()).limiter }.is_aborting();
+        if is_aborting() {
             // SAFETY: the caller owns the cell.
             let abort = unsafe { cell.as_ref() }.vtable().abort;
             // SAFETY: as above.
@@ -193,12 +195,9 @@ impl<L: Limiter> Scope for UnderLimit<L> {
             }
             // A straying context keeps it: wait for that like for any wake.
         }
+        // `UnderLimit` is `repr(C)`: its `OnCore` lies at its start.
         // SAFETY: as the caller says.
-        unsafe {
-            scope
-                .on_core
-                .run_cell(cell, turn, || scope.limiter.is_aborting())
-        };
+        unsafe { OnCore::run_cell(scope.cast(), cell, turn, is_aborting) };
     }
 }
 

@@ -72,6 +72,8 @@ fn work_for_a_busy_worker_wakes_nobody() {
     blocking.expect("open").wait().expect("handled");
     take_all(completions);
     settle(&core);
+    // It lies down before it counts that.
+    eventually("its sleep is counted", || core.metrics().parks > before);
     assert_eq!(
         core.metrics().parks - before,
         1,

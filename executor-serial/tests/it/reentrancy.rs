@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::thread::ThreadId;
@@ -61,6 +62,50 @@ fn waiting_for_oneself_is_refused_with_the_chain() {
             }
         });
     }
+}
+
+#[test]
+fn a_call_back_is_refused_while_the_first_poll_of_the_caller_goes_on() {
+    // 1 runs 2 on this thread, 2 waits for 3 on a worker, and 3 calls 1 before 2 was polled to an end.
+    run(Host::Threads, |core| async move {
+        let near: SerialExecutor<u64> = SerialExecutor::builder(&core).build().expect("legal");
+        let far = SerialExecutor::builder(&core).inline(false).build();
+        let far: SerialExecutor<u64> = far.expect("legal");
+        let (tell, told) = channel();
+        let (back, middle) = (near.clone(), near.clone());
+        let third = move |_: Envelope<()>, _| async move {
+            let call = back.execute(1, Envelope::new(()), |_, _| async {
+                Ok::<_, Infallible>(())
+            });
+            let refused = match call.await {
+                Err(ExecuteError::Rejected(rejected)) => Some(rejected.reason),
+                _ => None,
+            };
+            tell.send(refused).expect("somebody waits");
+            Ok::<_, Infallible>(())
+        };
+        let second = move |_: Envelope<()>, _| async move {
+            let mut third = Box::pin(far.execute(3, Envelope::new(()), third));
+            let pending = is_pending(&mut third).await;
+            // Blocks this poll until 3 knows whether it may wait.
+            let refused = told.recv_timeout(DEADLINE).expect("3 has its answer");
+            third.await.expect("handled");
+            Ok::<_, Infallible>((pending, refused))
+        };
+        let first = move |_: Envelope<()>, _| async move {
+            let second = middle.execute(2, Envelope::new(()), second).await;
+            Ok::<_, Infallible>(second.expect("handled"))
+        };
+        let (pending, refused) = near
+            .execute(1, Envelope::new(()), first)
+            .await
+            .expect("handled");
+        assert!(pending, "3 runs on a worker");
+        assert!(
+            matches!(refused, Some(RejectReason::WouldDeadlock(_))),
+            "{refused:?}"
+        );
+    });
 }
 
 #[test]
