@@ -26,7 +26,7 @@ fn detached_messages_have_their_place_in_the_order() {
             let noting = || {
                 let order = Arc::clone(&order);
                 move |message: Envelope<u32>, _| async move {
-                    if message.payload % 3 == 0 {
+                    if message.payload.is_multiple_of(3) {
                         tokio::task::yield_now().await;
                     }
                     order.lock().expect("whole").push(message.payload);

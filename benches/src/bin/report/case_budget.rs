@@ -1,17 +1,15 @@
 //! Case 12: how many messages of a stream run in a row.
 
-use std::convert::Infallible;
-use std::hint::black_box;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use executor_benches::{block_on, echo};
+use executor_benches::block_on;
 use executor_core::{Envelope, WorkerCore};
 use executor_serial::SerialExecutor;
 use hdrhistogram::Histogram;
 
+use crate::callers::answer;
 use crate::engine::{CaseError, Figure, Run};
 use crate::row::params;
 
@@ -29,35 +27,31 @@ fn beside(budget: usize, probes: u64) -> Vec<Figure> {
         .inline(false);
     let executor = executor.build().expect("the options are legal");
     let (hot, second) = (executor.stream(&0), executor.stream(&1));
-    let (stop, handled) = (AtomicBool::new(false), Arc::new(AtomicU64::new(0)));
+    let stop = AtomicBool::new(false);
     let mut waits = Histogram::<u64>::new_with_bounds(1, LONGEST, 3).expect("legal bounds");
     let mut rate = 0.0;
     thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
-                let handled = Arc::clone(&handled);
-                let count = |message: Envelope<u64>, _| async move {
-                    handled.fetch_add(black_box(message.payload), Ordering::Relaxed);
-                    Ok::<_, Infallible>(())
-                };
                 // A full queue makes the feeder wait, so that there is always one.
-                drop(hot.submit(Envelope::new(1), count).expect("it is open"));
+                let submitted = hot.submit_detached(Envelope::new(1), answer!());
+                submitted.expect("it is open");
             }
         });
         while hot.depth() < ROOM / 2 {
             thread::yield_now();
         }
-        let (start, before) = (Instant::now(), handled.load(Ordering::Relaxed));
+        let (start, before) = (Instant::now(), hot.handled());
         block_on(async {
             for message in 0..probes {
                 let sent = Instant::now();
-                let answer = second.execute(Envelope::new(message), echo).await;
+                let answer = second.execute(Envelope::new(message), answer!()).await;
                 let waited = sent.elapsed().as_nanos() as u64;
                 assert_eq!(answer.expect("it is handled"), message);
                 waits.saturating_record(waited);
             }
         });
-        let done = handled.load(Ordering::Relaxed) - before;
+        let done = hot.handled() - before;
         rate = start.elapsed().as_nanos() as f64 / done.max(1) as f64;
         stop.store(true, Ordering::Relaxed);
     });

@@ -6,11 +6,10 @@ use executor_bench_peers::mailbox::Mailbox;
 use executor_bench_peers::spawning;
 use executor_bench_peers::tokio_mailbox::TokioMailbox;
 use executor_bench_peers::{WORKERS, on_worker, repeat, repetitions, sum_below, workers};
-use executor_benches::echo;
 use executor_core::{Envelope, WorkerCore};
 use executor_serial::{SerialExecutor, Stream};
 
-use crate::callers::{Caller, Kept, spawn_all, submit_all};
+use crate::callers::{Caller, Kept, answer, spawn_all, submit_all};
 use crate::engine::{CaseError, Run, Subject};
 use crate::floors::TakeAll;
 use crate::outside;
@@ -45,7 +44,7 @@ fn ours<'a>(
             for _ in 0..times {
                 sum += submit_all(&stream, &mut all, burst).await;
                 for message in 0..singles {
-                    let handled = stream.execute(Envelope::new(message), echo).await;
+                    let handled = stream.execute(Envelope::new(message), answer!()).await;
                     sum += handled.expect("it is handled");
                 }
             }

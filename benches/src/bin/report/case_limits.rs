@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use executor_bench_peers::limits::{self, Echo};
 use executor_bench_peers::{WORKERS, local, on_worker, sum_below, team, workers};
-use executor_benches::{block_on, both, echo, echo_later, yield_once};
+use executor_benches::{block_on, both, echo_later, yield_once};
 use executor_core::{Envelope, WorkerCore, join_all};
 use executor_parallel::ParallelExecutor;
 use tokio::sync::Semaphore;
 use tower::limit::ConcurrencyLimit;
 
-use crate::callers::execute_each;
+use crate::callers::{answer, execute_each};
 use crate::engine::{CaseError, Run, Subject};
 use crate::floors;
 use crate::row::params;
@@ -44,7 +44,7 @@ pub(crate) fn ready(run: &mut Run<'_>) -> Result<(), CaseError> {
     let expected = sum_below(MESSAGES);
     let try_each = || {
         block_on(execute_each!(MESSAGES, |message| executor
-            .try_execute(Envelope::new(message), echo)
+            .try_execute(Envelope::new(message), answer!())
             .expect("a permit is free")))
     };
     run.compare(
@@ -52,7 +52,7 @@ pub(crate) fn ready(run: &mut Run<'_>) -> Result<(), CaseError> {
         vec![
             Subject::all("ours", MESSAGES, expected, || {
                 block_on(execute_each!(MESSAGES, |message| executor
-                    .execute(Envelope::new(message), echo)))
+                    .execute(Envelope::new(message), answer!())))
             }),
             Subject::all("ours:try", MESSAGES, expected, try_each),
             Subject::all("tokio-semaphore", MESSAGES, expected, || {
@@ -84,7 +84,7 @@ pub(crate) fn two_threads(run: &mut Run<'_>) -> Result<(), CaseError> {
                 Subject::new("ours", messages, expected, || {
                     team::together(threads, |_| {
                         block_on(execute_each!(LONG, |message| executor
-                            .execute(Envelope::new(message), echo)))
+                            .execute(Envelope::new(message), answer!())))
                     })
                 }),
                 Subject::new("tokio-semaphore", messages, expected, || {
@@ -177,7 +177,7 @@ pub(crate) fn joined(run: &mut Run<'_>) -> Result<(), CaseError> {
         vec![
             Subject::all("ours", JOINED, expected, || {
                 for message in 0..JOINED {
-                    let submitted = executor.submit(Envelope::new(message), echo);
+                    let submitted = executor.submit(Envelope::new(message), answer!());
                     completions.push(submitted.expect("there is room"));
                 }
                 block_on(async {
@@ -189,7 +189,7 @@ pub(crate) fn joined(run: &mut Run<'_>) -> Result<(), CaseError> {
                 })
             }),
             Subject::all("ours:join-all", JOINED, expected, || {
-                let submit = |message| executor.submit(Envelope::new(message), echo);
+                let submit = |message| executor.submit(Envelope::new(message), answer!());
                 let all = (0..JOINED).map(|message| submit(message).expect("there is room"));
                 let all = block_on(join_all(all));
                 all.into_iter()
@@ -198,7 +198,7 @@ pub(crate) fn joined(run: &mut Run<'_>) -> Result<(), CaseError> {
             }),
             Subject::all("ours:caller-runs", JOINED, expected, || {
                 block_on(execute_each!(JOINED, |message| executor
-                    .execute(Envelope::new(message), echo)))
+                    .execute(Envelope::new(message), answer!())))
             }),
             Subject::all("tokio-spawn-semaphore", JOINED, expected, || {
                 on_worker(&runtime, limits::spawn_all(Arc::clone(&semaphore), JOINED))

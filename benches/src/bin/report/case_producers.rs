@@ -34,7 +34,17 @@ fn total(stream: &Stream<u64, u64>) -> u64 {
     block_on(stream.execute(Envelope::new(()), take)).expect("it is handled")
 }
 
+/// Submits messages whose results nobody wants, as the channels' messages have none.
 fn submit_all(stream: &Stream<u64, u64>, messages: u64) -> u64 {
+    for message in 0..messages {
+        let submitted = stream.submit_detached(Envelope::new(message), add);
+        submitted.expect("there is room");
+    }
+    0
+}
+
+/// The same with completions, which are dropped.
+fn submit_and_drop(stream: &Stream<u64, u64>, messages: u64) -> u64 {
     for message in 0..messages {
         let submitted = stream.submit(Envelope::new(message), add);
         drop(submitted.expect("there is room"));
@@ -71,6 +81,13 @@ pub(crate) fn submit(run: &mut Run<'_>) -> Result<(), CaseError> {
         let mut subjects = vec![
             Subject::new("ours", MESSAGES, expected, || {
                 let round = team::together(producers, |_| submit_all(&stream, each));
+                Round {
+                    sum: total(&stream),
+                    ..round
+                }
+            }),
+            Subject::new("ours:dropped-completion", MESSAGES, expected, || {
+                let round = team::together(producers, |_| submit_and_drop(&stream, each));
                 Round {
                     sum: total(&stream),
                     ..round

@@ -13,13 +13,13 @@ use executor_bench_peers::mailbox::{Mailbox, ask_each};
 use executor_bench_peers::ractor_mailbox::RactorMailbox;
 use executor_bench_peers::tokio_mailbox::TokioMailbox;
 use executor_bench_peers::{WORKERS, local, on_worker, sum_below, workers};
-use executor_benches::{block_on, echo, yield_once};
+use executor_benches::{block_on, yield_once};
 use executor_core::{Envelope, WorkerCore};
 use executor_serial::{SerialExecutor, Stream};
 use tokio::runtime::Runtime;
 use tokio::sync::Mutex;
 
-use crate::callers::execute_each;
+use crate::callers::{answer, execute_each};
 use crate::engine::{CaseError, Run, Subject};
 use crate::floors::{self, PingPong, Wait};
 use crate::outside;
@@ -55,7 +55,7 @@ impl Scattered {
 
 async fn execute_all(stream: &Stream<u64>, messages: u64) -> u64 {
     execute_each!(messages, |message| stream
-        .execute(Envelope::new(message), echo))
+        .execute(Envelope::new(message), answer!()))
     .await
 }
 
@@ -63,7 +63,7 @@ fn by_key(executor: &SerialExecutor<u64>, keys: &Scattered) -> u64 {
     block_on(execute_each!(MESSAGES, |message| executor.execute(
         keys.next(),
         Envelope::new(message),
-        echo
+        answer!()
     )))
 }
 
@@ -87,7 +87,7 @@ pub(crate) fn idle(run: &mut Run<'_>) -> Result<(), CaseError> {
     let mut subjects = vec![
         Subject::all("ours", MESSAGES, expected, || {
             block_on(execute_each!(MESSAGES, |message| stream
-                .execute(Envelope::new(message), echo)))
+                .execute(Envelope::new(message), answer!())))
         }),
         Subject::all("ours:by-key", MESSAGES, expected, || {
             by_key(&executor, &thousand)

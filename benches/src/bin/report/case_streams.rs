@@ -11,12 +11,11 @@ use executor_bench_peers::mailbox::{self, Mailbox};
 use executor_bench_peers::ractor_mailbox::RactorMailbox;
 use executor_bench_peers::tokio_mailbox::TokioMailbox;
 use executor_bench_peers::{WORKERS, on_worker, repeat, repetitions, sum_below, workers};
-use executor_benches::echo;
 use executor_core::{Envelope, WorkerCore};
 use executor_serial::{SerialExecutor, Stream};
 use tokio::runtime::Runtime;
 
-use crate::callers::{Caller, Kept, await_all, submit_all};
+use crate::callers::{Caller, Kept, answer, await_all, submit_all};
 use crate::engine::{CaseError, Run, Subject};
 use crate::floors::TakeAll;
 use crate::keys::zipf;
@@ -83,7 +82,7 @@ fn batched<'a>(core: &'a WorkerCore, stream: &'a Stream<u64>, messages: u64) -> 
         Caller::Worker(core).run(async move {
             let mut sum = 0;
             for _ in 0..times {
-                let batch = stream.submit_batch((0..messages).map(Envelope::new), echo);
+                let batch = stream.submit_batch((0..messages).map(Envelope::new), answer!());
                 let mut accepted = batch.accepted;
                 sum += await_all(&mut accepted).await;
             }
@@ -158,7 +157,7 @@ async fn execute_streams(core: WorkerCore, streams: Vec<Stream<u64>>, messages: 
     let task = |stream: Stream<u64>| async move {
         let mut sum = 0;
         for message in 0..messages {
-            let handled = stream.execute(Envelope::new(message), echo).await;
+            let handled = stream.execute(Envelope::new(message), answer!()).await;
             sum += handled.expect("it is handled");
         }
         sum
@@ -246,7 +245,7 @@ fn by_zipf_keys(run: &mut Run<'_>) -> Result<(), CaseError> {
             let mut sum = 0;
             for &key in keys.iter() {
                 let key = u64::from(key);
-                let handled = executor.execute(key, Envelope::new(key), echo).await;
+                let handled = executor.execute(key, Envelope::new(key), answer!()).await;
                 sum += handled.expect("it is handled");
             }
             sum

@@ -10,10 +10,11 @@ use std::time::Duration;
 use executor_bench_peers::mailbox::Mailbox;
 use executor_bench_peers::tokio_mailbox::TokioMailbox;
 use executor_bench_peers::{WORKERS, sum_below, workers};
-use executor_benches::{block_on, echo, yield_once};
+use executor_benches::{block_on, yield_once};
 use executor_core::{Envelope, WorkerCore};
 use executor_serial::SerialExecutor;
 
+use crate::callers::answer;
 use crate::engine::{CaseError, Figure, Run};
 use crate::row::params;
 
@@ -67,7 +68,7 @@ fn ours(busy: bool) {
     let mut submit = |messages: u64| {
         mark();
         for message in 0..messages {
-            let submitted = stream.submit(Envelope::new(message), echo);
+            let submitted = stream.submit(Envelope::new(message), answer!());
             kept.push(submitted.expect("there is room"));
         }
         mark();
