@@ -31,6 +31,10 @@ axis! {
         ParallelExecute,
         /// `ParallelExecutor::try_submit`.
         ParallelSubmit,
+        /// `SerialExecutor::submit_after`, on a virtual clock.
+        Delay,
+        /// `ParallelExecutor::submit_at`, on a virtual clock.
+        ParallelDelay,
     }
 }
 
@@ -45,6 +49,10 @@ axis! {
         QueuedReady,
         /// Behind another message, then waiting.
         QueuedPending,
+        /// In line behind a full queue, ready at its first poll.
+        InLineReady,
+        /// In line behind a full queue, then waiting.
+        InLinePending,
     }
 }
 
@@ -101,7 +109,7 @@ axis! {
 }
 
 axis! {
-    /// What happens meanwhile: while the message is queued, or while its handler waits.
+    /// What happens meanwhile.
     Interference {
         /// Nothing.
         Nothing,
@@ -120,6 +128,18 @@ axis! {
     }
 }
 
+axis! {
+    /// When that happens.
+    Moment {
+        /// Once the message is admitted: while it is queued, or while its handler waits.
+        Admitted,
+        /// Before the time of a delayed message.
+        Early,
+        /// While the clock comes to the time of a delayed message.
+        Due,
+    }
+}
+
 /// One cell of the cross product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each field is named by its type")]
@@ -129,6 +149,7 @@ pub struct Scenario {
     pub site: Site,
     pub fate: Fate,
     pub interference: Interference,
+    pub moment: Moment,
 }
 
 impl fmt::Display for Scenario {
@@ -137,7 +158,11 @@ impl fmt::Display for Scenario {
             f,
             "{:?}/{:?}/{:?}/{:?}/{:?}",
             self.entry, self.path, self.site, self.fate, self.interference
-        )
+        )?;
+        match self.moment {
+            Moment::Admitted => Ok(()),
+            moment => write!(f, "/{moment:?}"),
+        }
     }
 }
 
@@ -147,12 +172,15 @@ pub fn scenarios() -> impl Iterator<Item = Scenario> {
         Path::ALL.iter().flat_map(move |&path| {
             Site::ALL.iter().flat_map(move |&site| {
                 Fate::ALL.iter().flat_map(move |&fate| {
-                    Interference::ALL.iter().map(move |&interference| Scenario {
-                        entry,
-                        path,
-                        site,
-                        fate,
-                        interference,
+                    Interference::ALL.iter().flat_map(move |&interference| {
+                        Moment::ALL.iter().map(move |&moment| Scenario {
+                            entry,
+                            path,
+                            site,
+                            fate,
+                            interference,
+                            moment,
+                        })
                     })
                 })
             })
@@ -172,17 +200,34 @@ impl Entry {
     }
 
     pub(crate) fn is_serial(self) -> bool {
-        matches!(self, Self::Submit | Self::Batch | Self::Execute)
+        matches!(
+            self,
+            Self::Submit | Self::Batch | Self::Execute | Self::Delay
+        )
+    }
+
+    /// Whether its time is to come.
+    pub(crate) fn is_delayed(self) -> bool {
+        matches!(self, Self::Delay | Self::ParallelDelay)
     }
 }
 
 impl Path {
+    /// Whether it is behind another message.
     pub(crate) fn is_queued(self) -> bool {
-        matches!(self, Self::QueuedReady | Self::QueuedPending)
+        !matches!(self, Self::InlineReady | Self::InlinePending)
+    }
+
+    /// Whether the queue is full when its time has come.
+    pub(crate) fn is_in_line(self) -> bool {
+        matches!(self, Self::InLineReady | Self::InLinePending)
     }
 
     pub(crate) fn is_pending(self) -> bool {
-        matches!(self, Self::InlinePending | Self::QueuedPending)
+        matches!(
+            self,
+            Self::InlinePending | Self::QueuedPending | Self::InLinePending
+        )
     }
 }
 
@@ -190,6 +235,11 @@ impl Site {
     /// Whether it is in the completion's waker.
     pub(crate) fn is_in_waker(self) -> bool {
         matches!(self, Self::WakerClone | Self::WakerWake | Self::WakerDrop)
+    }
+
+    /// Whether it is in what the handler makes, or in the handler.
+    fn is_in_handler(self) -> bool {
+        !self.is_in_waker() && !matches!(self, Self::Nowhere | Self::MessageDrop)
     }
 
     /// Whether the handler ends before it could wait.
@@ -223,6 +273,15 @@ impl Scenario {
         self.entry.is_lazy() && matches!(self.fate, Fate::NeverPolled | Fate::DroppedAtOnce)
     }
 
+    /// Whether it ends before its time.
+    pub(crate) fn ends_early(&self) -> bool {
+        let ends = !matches!(
+            self.interference,
+            Interference::Nothing | Interference::Drain | Interference::Eviction
+        );
+        self.moment == Moment::Early && ends
+    }
+
     /// Whether the cell can be.
     ///
     /// # Errors
@@ -234,8 +293,22 @@ impl Scenario {
             site,
             fate,
             interference,
+            moment,
         } = *self;
+        let ends_early = self.ends_early();
         let checks = [
+            (
+                moment != Moment::Admitted && !entry.is_delayed(),
+                "only what is delayed has a time",
+            ),
+            (
+                moment != Moment::Admitted && interference == Interference::Nothing,
+                "nothing happens at any moment",
+            ),
+            (
+                path.is_in_line() && entry != Entry::Delay,
+                "only a delayed message of a stream is in line without its caller",
+            ),
             (
                 !entry.is_lazy() && !path.is_queued(),
                 "a submission never runs on its caller",
@@ -247,6 +320,10 @@ impl Scenario {
             (
                 site == Site::LaterPoll && !path.is_pending(),
                 "a handler that is ready has no later poll",
+            ),
+            (
+                site == Site::LaterPoll && moment == Moment::Due && !self.surely_starts(),
+                "whether its handler waits is chance",
             ),
             (
                 site.is_in_waker()
@@ -269,6 +346,10 @@ impl Scenario {
             (
                 self.is_never_admitted() && (site != Site::Nowhere || path.is_pending()),
                 "nothing of it runs",
+            ),
+            (
+                ends_early && (site.is_in_handler() || path.is_pending()),
+                "its handler is never called",
             ),
             (
                 entry.is_structured() && fate == Fate::DroppedWhenReady,

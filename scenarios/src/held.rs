@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use executor_core::{ExecuteError, Failure};
 
-use crate::subject::Outcome;
+use crate::subject::{Later, Outcome};
 use crate::tracked::{Tracked, defuse};
 use crate::waiting::{Woken, eventually};
 
@@ -79,6 +79,7 @@ where
 /// A completion, an execution, or nothing any more.
 pub(crate) enum Held<'a> {
     Completion(Outcome),
+    Delayed(Later),
     Execution(Pin<Box<dyn Future<Output = Seen> + Send + 'a>>),
     Gone,
 }
@@ -105,6 +106,10 @@ impl<'a> Held<'a> {
         let polled = match self {
             Self::Completion(completion) => {
                 let polled = Pin::new(completion).poll(&mut context);
+                polled.map(Seen::outcome)
+            }
+            Self::Delayed(delayed) => {
+                let polled = Pin::new(delayed).poll(&mut context);
                 polled.map(Seen::outcome)
             }
             Self::Execution(execution) => execution.as_mut().poll(&mut context),
@@ -142,6 +147,14 @@ impl<'a> Held<'a> {
         std::mem::forget(std::mem::replace(self, Self::Gone));
     }
 
+    /// Lets the timer of what is delayed be, and keeps its completion.
+    pub(crate) fn let_timer_be(&mut self) {
+        *self = match std::mem::replace(self, Self::Gone) {
+            Self::Delayed(delayed) => Self::Completion(delayed.into_completion()),
+            held => held,
+        };
+    }
+
     /// Cancels a completion; it stays when its handler has started.
     pub(crate) fn cancel(&mut self) -> Option<Seen> {
         match std::mem::replace(self, Self::Gone) {
@@ -153,6 +166,17 @@ impl<'a> Held<'a> {
                 }
                 Err(completion) => {
                     *self = Self::Completion(completion);
+                    None
+                }
+            },
+            Self::Delayed(delayed) => match delayed.recover() {
+                Ok(message) => {
+                    message.payload.look();
+                    defuse(|| drop(message));
+                    Some(Seen::Cancelled)
+                }
+                Err(delayed) => {
+                    *self = Self::Delayed(delayed);
                     None
                 }
             },

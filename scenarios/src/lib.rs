@@ -1,5 +1,5 @@
 //! One message, and everything that can happen to it at once: how it enters, where it runs, what
-//! panics, what becomes of its completion, and what interferes.
+//! panics, what becomes of its completion, what interferes, and when.
 //!
 //! The scenarios are the cross product of these, without the cells that cannot be, each of which has a
 //! reason ([`Scenario::legal`]). Each is played on an executor of its own, with values that are made
@@ -20,5 +20,5 @@ mod subject;
 mod tracked;
 mod waiting;
 
-pub use axes::{Entry, Fate, Interference, Path, Scenario, Site, scenarios};
+pub use axes::{Entry, Fate, Interference, Moment, Path, Scenario, Site, scenarios};
 pub use play::play;

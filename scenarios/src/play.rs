@@ -1,16 +1,16 @@
 //! Plays a scenario.
 
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
-use executor_core::{RejectReason, Report, Shutdown, WorkerCore};
+use executor_core::{RejectReason, Report, Shutdown, VirtualClock, WorkerCore};
 
 use crate::awkward::{Awkward, Trap};
-use crate::axes::{Fate, Interference, Path, Scenario, Site};
+use crate::axes::{Fate, Interference, Moment, Path, Scenario, Site};
 use crate::held::{Held, Seen};
 use crate::script::Stage;
-use crate::subject::Subject;
+use crate::subject::{DELAY, Subject};
 use crate::tracked::{Blown, Ledger, defuse};
 use crate::waiting::{DEADLINE, Woken, eventually};
 
@@ -26,9 +26,16 @@ struct Account {
 /// # Panics
 /// When anything is lost, doubled, too early or late, or does not add up.
 pub fn play(scenario: &Scenario, workers: usize) {
-    let core = WorkerCore::threads(workers).build().expect("threads start");
+    let clock = VirtualClock::new();
+    let core = WorkerCore::threads(workers);
+    let core = if scenario.entry.is_delayed() {
+        core.clock(&clock)
+    } else {
+        core
+    };
+    let core = core.build().expect("threads start");
     let ledger = Ledger::default();
-    perform(scenario, &core, &ledger);
+    perform(scenario, &core, &clock, &ledger);
     let drained = block_on(core.drain(DEADLINE));
     assert!(
         drained.is_complete(),
@@ -43,16 +50,17 @@ pub fn play(scenario: &Scenario, workers: usize) {
     assert_eq!(ledger.broken(), 0, "a value was used after its end");
 }
 
-fn perform(scenario: &Scenario, core: &WorkerCore, ledger: &Ledger) {
+fn perform(scenario: &Scenario, core: &WorkerCore, clock: &VirtualClock, ledger: &Ledger) {
     let Scenario {
         entry,
         path,
         site,
         fate,
         interference,
+        ..
     } = *scenario;
     let mut account = Account::default();
-    let mut subject = Some(Subject::new(core, entry, ledger));
+    let mut subject = Some(Subject::new(core, scenario, ledger));
     // An execution borrows its executor.
     let lender = subject.clone().filter(|_| entry.is_lazy());
     let before = Stage::new(Site::Nowhere, true, ledger);
@@ -65,8 +73,16 @@ fn perform(scenario: &Scenario, core: &WorkerCore, ledger: &Ledger) {
             account.admitted += 1;
             eventually("the message before is running", || before.is_reached());
         }
+        if path.is_in_line() {
+            let filling = Stage::new(Site::Nowhere, false, ledger);
+            drop(subject.submit(&filling).expect("there is room for one"));
+            account.admitted += 1;
+        }
         match &lender {
             Some(lender) => lender.execute(&stage),
+            None if entry.is_delayed() => {
+                Held::Delayed(subject.delay(clock, &stage).expect("it is open"))
+            }
             None => subject.admit(entry, &stage),
         }
     };
@@ -79,21 +95,37 @@ fn perform(scenario: &Scenario, core: &WorkerCore, ledger: &Ledger) {
     let wakers = [Awkward::new(trap, blown), Awkward::new(trap, blown)];
     let mut seen = begin(scenario, &mut held, &wakers);
 
-    // To the place where it is interfered with.
-    let starts = scenario.starts() == 1;
-    if path.is_pending() && starts {
-        before.open();
-        let woken = Arc::new(Woken::default());
-        let waker = woken.waker();
-        eventually("the handler waits", || {
-            if entry.is_structured() && !held.is_gone() && !stage.is_reached() {
-                seen = held.poll(&waker);
+    let ending = match scenario.moment {
+        Moment::Admitted => {
+            clock.advance(DELAY);
+            if path.is_pending() && scenario.surely_starts() {
+                before.open();
+                reach(scenario, &stage, &mut held, &mut seen);
             }
-            stage.is_reached() || seen.is_some()
-        });
-    }
-    let ending = interfere(scenario, &mut subject, &mut held, &mut seen);
+            interfere(scenario, &mut subject, &mut held, &mut seen)
+        }
+        Moment::Early => {
+            let ending = interfere(scenario, &mut subject, &mut held, &mut seen);
+            clock.advance(DELAY);
+            ending
+        }
+        Moment::Due => {
+            if path == Path::QueuedPending {
+                // Then it is to start at its time.
+                before.open();
+                let subject = subject.as_ref().expect("nobody has dropped it yet");
+                eventually("the message before is over", || subject.is_whole());
+            }
+            meanwhile(
+                || clock.advance(DELAY),
+                || interfere(scenario, &mut subject, &mut held, &mut seen),
+            )
+        }
+    };
     before.open();
+    if path.is_pending() && scenario.moment != Moment::Admitted && scenario.surely_starts() {
+        reach(scenario, &stage, &mut held, &mut seen);
+    }
     stage.open();
     let seen = finish(scenario, held, seen, &wakers);
     wakers.iter().for_each(|waker| waker.disarm());
@@ -113,7 +145,12 @@ fn perform(scenario: &Scenario, core: &WorkerCore, ledger: &Ledger) {
     }
     let drained = block_on(core.drain(DEADLINE));
     assert!(drained.is_complete(), "not drained: {drained:?}");
-    assert_eq!(stage.starts(), scenario.starts(), "starts of the handler");
+    let expected = scenario.starts();
+    assert!(
+        expected.contains(&stage.starts()),
+        "the handler was started {} times, and not {expected:?}",
+        stage.starts()
+    );
     if let Some(thread) = stage.first_poll() {
         let is_inline = thread == thread::current().id();
         // What is structured runs where it is polled; it is in line when it is moved, if it is queued.
@@ -127,8 +164,38 @@ fn perform(scenario: &Scenario, core: &WorkerCore, ledger: &Ledger) {
             Interference::ShutdownDrain | Interference::ShutdownAbort
         );
         probe(subject, is_open, &mut account, ledger);
+        if entry.is_delayed() {
+            probe_later(subject, is_open, clock, &mut account, ledger);
+        }
         settle(subject, &account);
     }
+}
+
+/// Waits until the handler waits.
+fn reach(scenario: &Scenario, stage: &Stage, held: &mut Held<'_>, seen: &mut Option<Seen>) {
+    let woken = Arc::new(Woken::default());
+    let waker = woken.waker();
+    eventually("the handler waits", || {
+        if scenario.entry.is_structured() && !held.is_gone() && !stage.is_reached() {
+            *seen = held.poll(&waker);
+        }
+        stage.is_reached() || seen.is_some()
+    });
+}
+
+/// Runs `call` while another thread runs `other`.
+fn meanwhile<R>(other: impl FnOnce() + Send, call: impl FnOnce() -> R) -> R {
+    let both = Barrier::new(2);
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            both.wait();
+            other();
+        });
+        both.wait();
+        let result = call();
+        thread.join().expect("no panic of another's");
+        result
+    })
 }
 
 fn blown() -> Box<dyn std::any::Any + Send> {
@@ -249,12 +316,15 @@ fn finish(
             }
             return Some(held.wait());
         }
-        Fate::DroppedWhenReady => match &held {
-            Held::Completion(completion) => {
-                eventually("the outcome is there", || completion.is_done());
+        Fate::DroppedWhenReady => {
+            held.let_timer_be();
+            match &held {
+                Held::Completion(completion) => {
+                    eventually("the outcome is there", || completion.is_done());
+                }
+                _ => eventually("the outcome is there", || wakers[1].woken() != 0),
             }
-            _ => eventually("the outcome is there", || wakers[1].woken() != 0),
-        },
+        }
         Fate::NeverPolled | Fate::DroppedAtOnce | Fate::DroppedAfterPoll | Fate::Forgotten => {}
     }
     held.drop_now();
@@ -285,6 +355,31 @@ fn probe(subject: &Subject, is_open: bool, account: &mut Account, ledger: &Ledge
     } else {
         &mut account.refused
     }) += 1;
+}
+
+/// Whether the executor still delays, or refuses that too.
+fn probe_later(
+    subject: &Subject,
+    is_open: bool,
+    clock: &VirtualClock,
+    account: &mut Account,
+    ledger: &Ledger,
+) {
+    let stage = Stage::new(Site::Nowhere, false, ledger);
+    match subject.delay(clock, &stage) {
+        Ok(delayed) => {
+            assert!(is_open, "a closed executor has delayed a message");
+            account.admitted += 1;
+            clock.advance(DELAY);
+            assert_eq!(Held::Delayed(delayed).wait(), Seen::Value);
+        }
+        Err(refused) => {
+            assert!(!is_open, "an open executor has refused a message");
+            assert_eq!(refused.reason, RejectReason::Closed);
+            refused.work.payload.look();
+            account.refused += 1;
+        }
+    }
 }
 
 /// Whether nothing is held back, and the counts add up.

@@ -3,12 +3,15 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use executor_core::{Completion, Rejected, Report, Shutdown, Totals, WorkerCore};
+use executor_core::{
+    Completion, Delayed, Rejected, Report, Shutdown, Totals, VirtualClock, WorkerCore,
+};
 use executor_parallel::ParallelExecutor;
 use executor_serial::SerialExecutor;
 
-use crate::axes::Entry;
+use crate::axes::{Entry, Scenario};
 use crate::held::Held;
 use crate::script::Stage;
 use crate::tracked::{Ledger, Tracked};
@@ -16,6 +19,8 @@ use crate::waiting::DEADLINE;
 
 /// The stream of all messages.
 const KEY: u64 = 7;
+/// How long a delayed message is delayed.
+pub(crate) const DELAY: Duration = Duration::from_secs(1);
 
 /// An executor that runs one handler at a time.
 #[derive(Debug, Clone)]
@@ -25,14 +30,20 @@ pub(crate) enum Subject {
 }
 
 pub(crate) type Outcome = Completion<Tracked, Tracked, Tracked>;
+pub(crate) type Later = Delayed<Tracked, Tracked, Tracked>;
 pub(crate) type Refused = Rejected<executor_core::Envelope<Tracked>>;
 type Ending = Pin<Box<dyn Future<Output = Report> + Send>>;
 
 impl Subject {
-    pub(crate) fn new(core: &WorkerCore, entry: Entry, ledger: &Ledger) -> Self {
-        if entry.is_serial() {
+    pub(crate) fn new(core: &WorkerCore, scenario: &Scenario, ledger: &Ledger) -> Self {
+        if scenario.entry.is_serial() {
             let ledger = ledger.clone();
             let serial = SerialExecutor::<u64>::builder(core).state(move |_| ledger.value(false));
+            let serial = if scenario.path.is_in_line() {
+                serial.queue_per_stream(1)
+            } else {
+                serial
+            };
             Self::Serial(serial.build().expect("legal options"))
         } else {
             let parallel = ParallelExecutor::builder(core).max_concurrency(1);
@@ -56,6 +67,18 @@ impl Subject {
                 Held::Completion(batch.accepted.pop().expect("one was accepted"))
             }
             _ => Held::Completion(self.submit(stage).expect("there is room")),
+        }
+    }
+
+    /// Schedules the message, [`DELAY`] from now.
+    pub(crate) fn delay(&self, clock: &VirtualClock, stage: &Arc<Stage>) -> Result<Later, Refused> {
+        match self {
+            Self::Serial(serial) => {
+                serial.submit_after(KEY, DELAY, stage.message(), stage.handler())
+            }
+            Self::Parallel(parallel) => {
+                parallel.submit_at(clock.now() + DELAY, stage.message(), stage.handler())
+            }
         }
     }
 

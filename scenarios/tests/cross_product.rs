@@ -1,6 +1,6 @@
 //! Every scenario, or as many as there is time for.
 //!
-//! - `SCENARIO=Submit/QueuedReady/Nowhere/Kept/Cancel` plays that one;
+//! - `SCENARIO=Submit/QueuedReady/Nowhere/Kept/Cancel` plays that one, as does `Delay/../Cancel/Early`;
 //! - `SCENARIOS=2000` plays so many, chosen by `SCENARIO_SEED`, and `SCENARIOS=all` plays all, which is
 //!   the default;
 //! - `SCENARIOS_WITHOUT=Forgotten` leaves those out whose name contains the word, as a leak checker must;
