@@ -22,6 +22,14 @@ fn settle(core: &WorkerCore) {
     });
 }
 
+/// The same, after work: a worker that sleeps has counted that a moment later.
+fn settle_again(core: &WorkerCore, parks: u64) {
+    settle(core);
+    eventually("a worker has counted that it sleeps", || {
+        core.metrics().parks > parks
+    });
+}
+
 fn take_all(completions: Vec<Completion<u64>>) {
     for (number, completion) in (0..).zip(completions) {
         let value = completion.wait_timeout(DEADLINE).expect("in time");
@@ -44,7 +52,7 @@ fn a_burst_onto_sleeping_workers_wakes_each_of_them_a_few_times() {
                 (0..BURST).map(spawn).collect::<Vec<_>>()
             });
             take_all(bursting.expect("open").wait().expect("handled"));
-            settle(&core);
+            settle_again(&core, before);
             let woken = core.metrics().parks - before;
             assert!(
                 (1..=most).contains(&woken),
@@ -71,9 +79,7 @@ fn work_for_a_busy_worker_wakes_nobody() {
     go_on.send(()).expect("it waits");
     blocking.expect("open").wait().expect("handled");
     take_all(completions);
-    settle(&core);
-    // It lies down before it counts that.
-    eventually("its sleep is counted", || core.metrics().parks > before);
+    settle_again(&core, before);
     assert_eq!(
         core.metrics().parks - before,
         1,
