@@ -13,11 +13,12 @@
 //!   does (until the year 10889).
 //!
 //! Ids are unique by I1 and I2 in a process, and between processes by the sequence's random start.
-//! They are no secret: who has seen one can guess the next. After a fork the child shares its
-//! parent's node.
+//! They are no secret: who has seen one can guess the next. A child process has a sequence of its
+//! own, and its only thread a node of that.
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
+use std::process;
 // Not those of `sync`: a static outlives the model run that first touched it.
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -25,7 +26,7 @@ use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
 use crate::clock::coarse_unix_millis;
-use crate::sync::plain::OnceLock;
+use crate::fork;
 
 const VERSION: u64 = 0x7 << 12;
 const VARIANT: u64 = 0b10 << 62;
@@ -157,16 +158,31 @@ impl Id {
     }
 }
 
+/// The next node of the sequence; 0 before the first.
+static NODES: AtomicU64 = AtomicU64::new(0);
+
 #[cold]
 fn fresh_node() -> u64 {
     /// Odd, so that the sequence visits every node before it repeats one (I1); otherwise arbitrary.
     const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
-    static NODES: OnceLock<AtomicU64> = OnceLock::new();
-    let nodes =
-        NODES.get_or_init(|| AtomicU64::new(RandomState::new().hash_one(coarse_unix_millis())));
-    // ORDERING: Relaxed, as only the atomicity of the addition matters; nothing is published with
-    // it.
-    VARIANT | (nodes.fetch_add(STEP, Ordering::Relaxed) & NODE_MASK)
+    // ORDERING: Relaxed, as only the atomicity of the changes matters; nothing is published with
+    // them.
+    if NODES.load(Ordering::Relaxed) == 0 {
+        let start = RandomState::new().hash_one(coarse_unix_millis()) | 1;
+        let first = NODES.compare_exchange(0, start, Ordering::Relaxed, Ordering::Relaxed);
+        if first.is_ok() {
+            fork::in_each_child(start_anew);
+        }
+    }
+    VARIANT | (NODES.fetch_add(STEP, Ordering::Relaxed) & NODE_MASK)
+}
+
+/// Gives a child process a sequence of its own, and its thread a node of that.
+extern "C" fn start_anew() {
+    // The keys of the parent's threads are the child's too, so the difference is in what is hashed.
+    let start = RandomState::new().hash_one((process::id(), coarse_unix_millis()));
+    NODES.store(start | 1, Ordering::Relaxed);
+    LAST.with(|last| last.node.set(0));
 }
 
 #[cfg(test)]

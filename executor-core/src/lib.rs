@@ -15,6 +15,7 @@ mod environment;
 mod error;
 mod executor;
 mod fetch;
+mod fork;
 mod frame;
 mod host;
 mod id;

@@ -64,7 +64,7 @@ const GAPS: &str = "
 - Faults that the table of faults shows as not caught have no check yet that sees them.
 - The check of `sleep_is_no_sleep` counts clock ticks: of two runs on a loaded machine it missed the fault in one.
 - The models of the sleepers write the worker's last look out again; that of `worker.rs` itself is in no model.
-- A process that has forked is not tested.
+- A child process is tested where its parent's workers slept at the fork, not where a thread held a lock then.
 ";
 
 /// The records of the last runs.
