@@ -12,7 +12,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
-use crate::sleep::Sleepers;
+use crate::sleep::{Lain, Sleepers};
 use crate::status::{Cancel, Detach, Finish, Look, Start, Status};
 use crate::strand_word::{LetGo, Push, StrandWord};
 use crate::sync::{AtomicUsize, Ordering, model_fence};
@@ -481,8 +481,9 @@ impl Workers {
                 }
                 return true;
             }
-            let _long = self.sleepers.lie_down(index, searching, NEVER, false);
-            if !(self.has_work() && self.sleepers.get_up(index)) {
+            let last_look = || self.has_work();
+            let lain = (self.sleepers).lie_down(index, searching, NEVER, false, last_look);
+            if lain != Lain::Up {
                 return false;
             }
             searching = true;
@@ -499,10 +500,16 @@ impl Workers {
 
     /// As a worker does that found nothing, naps, and looks again; unless it is woken it sleeps then.
     fn nap(&self) {
-        let lain = self.sleepers.lie_down(0, false, NEVER, true);
-        assert!(lain.naps, "nobody else naps");
-        let _early = self.has_work();
-        if self.sleepers.get_up(0) {
+        let last_look = || self.has_work();
+        let lain = self.sleepers.lie_down(0, false, NEVER, true, last_look);
+        let up = match lain {
+            Lain::Up => true,
+            Lain::Down { naps, .. } => {
+                assert!(naps, "nobody else naps");
+                self.sleepers.get_up(0)
+            }
+        };
+        if up {
             self.search_or_sleep(0, true);
         }
     }

@@ -35,6 +35,21 @@ use crate::time::wheel::NEVER;
 const SLEEPER: u64 = 1;
 const SEARCHER: u64 = 1 << 32;
 
+/// What became of a worker that lay down.
+#[must_use]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lain {
+    /// It is up again, as a searcher.
+    Up,
+    /// It parks until it is woken, if it was not already.
+    Down {
+        /// It keeps the time: it parks until the tick it lay down with at most.
+        keeps: bool,
+        /// It parks for a nap at most.
+        naps: bool,
+    },
+}
+
 /// The workers that have nothing to do.
 pub(crate) struct Sleepers {
     word: AtomicU64,
@@ -43,16 +58,6 @@ pub(crate) struct Sleepers {
     /// Who naps, counted from 1; changed under the lock alone.
     napping: AtomicUsize,
     sleeping: Mutex<Vec<usize>>,
-}
-
-/// How a worker has lain down.
-#[must_use]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Lain {
-    /// It keeps the time, and parks until the next tick at most.
-    pub(crate) keeps: bool,
-    /// It parks for a nap at most.
-    pub(crate) naps: bool,
 }
 
 impl Sleepers {
@@ -164,15 +169,26 @@ impl Sleepers {
         model_fence();
     }
 
-    /// Enters the sleepers; the caller looks at the lanes again (I3). `next` is the tick until which
-    /// it parks if it keeps the time, and `may_nap` whether it would nap, if nobody does.
+    /// Enters the sleepers, and leaves them again if `is_needed`, the last look at the lanes and at
+    /// the next tick, says so (I3). `next` is the tick until which it parks if it keeps the time, and
+    /// `may_nap` whether it would nap, if nobody does.
     pub(crate) fn lie_down(
         &self,
         worker: usize,
         searching: bool,
         next: u64,
         may_nap: bool,
+        is_needed: impl FnOnce() -> bool,
     ) -> Lain {
+        let down = self.enter(worker, searching, next, may_nap);
+        if is_needed() && self.get_up(worker) {
+            Lain::Up
+        } else {
+            down
+        }
+    }
+
+    fn enter(&self, worker: usize, searching: bool, next: u64, may_nap: bool) -> Lain {
         let mut sleeping = self.lock();
         let naps = may_nap && self.napping.load(Ordering::Relaxed) == 0;
         if naps {
@@ -190,7 +206,7 @@ impl Sleepers {
             .fetch_add(SLEEPER.wrapping_sub(leaving), Ordering::SeqCst);
         drop(sleeping);
         model_fence();
-        Lain { keeps, naps }
+        Lain::Down { keeps, naps }
     }
 
     /// Leaves the sleepers as a searcher; false: somebody has woken this worker already, and it

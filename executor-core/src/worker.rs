@@ -12,6 +12,9 @@
 //! - I3. A slot of a board is filled by its own worker alone; anybody takes its link with one swap.
 //!   What a worker has taken but not begun can therefore be stolen from it.
 
+#[cfg(all(test, not(loom)))]
+mod tests;
+
 use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicPtr;
@@ -20,6 +23,7 @@ use std::time::{Duration, Instant};
 use crate::core::CoreShared;
 use crate::lane::{Lane, Link, List, Pushed};
 use crate::park::Parker;
+use crate::sleep::Lain;
 use crate::sync::{AtomicU64, AtomicUsize, Ordering, fence};
 
 /// The most links on a board.
@@ -390,20 +394,19 @@ impl<'a> Runner<'a> {
         let core = self.core;
         let next = core.timers.watch();
         let may_nap = may_nap && self.others_have_run();
-        let lain = (core.sleepers).lie_down(self.index, self.searching, next, may_nap);
-        self.searching = false;
-        if (core.has_work() || core.should_exit() || core.is_unwatched())
-            && core.sleepers.get_up(self.index)
-        {
-            self.searching = true;
-            Rest::Not
-        } else if lain.naps {
+        let is_needed = || core.has_work() || core.should_exit() || core.is_unwatched();
+        let lain = (core.sleepers).lie_down(self.index, self.searching, next, may_nap, is_needed);
+        self.searching = lain == Lain::Up;
+        let Lain::Down { keeps, naps } = lain else {
+            return Rest::Not;
+        };
+        let until_next = || core.timers.instant_of(next);
+        if naps {
             let nap = Instant::now() + self.nap;
             self.nap = (2 * self.nap).min(LONGEST_NAP);
-            let next = lain.keeps.then(|| core.timers.instant_of(next));
-            Rest::Until(next.map_or(nap, |next| next.min(nap)))
-        } else if lain.keeps {
-            Rest::Until(core.timers.instant_of(next))
+            Rest::Until(if keeps { nap.min(until_next()) } else { nap })
+        } else if keeps {
+            Rest::Until(until_next())
         } else {
             Rest::Long
         }

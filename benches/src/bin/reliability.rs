@@ -63,7 +63,7 @@ const GAPS: &str = "
 - A bound from runs without a violation says how rare one must be in runs like these, and nothing of others.
 - Faults that the table of faults shows as not caught have no check yet that sees them.
 - The check of `sleep_is_no_sleep` counts clock ticks: of two runs on a loaded machine it missed the fault in one.
-- The models of the sleepers write the worker's last look out again; that of `worker.rs` itself is in no model.
+- What a worker looks at before it sleeps is held by tests that order the events themselves; the models have one lane instead.
 - A child process is tested where its parent's workers slept at the fork, not where a thread held a lock then.
 ";
 

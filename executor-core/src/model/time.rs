@@ -8,7 +8,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use crate::cell::Header;
-use crate::sleep::Sleepers;
+use crate::sleep::{Lain, Sleepers};
 use crate::sync::{AtomicU64, Ordering, model_fence};
 use crate::time::clockwork::Clockwork;
 use crate::time::entry::Entry;
@@ -160,12 +160,11 @@ impl Bed {
     fn lie_down(&self) -> u64 {
         loop {
             let next = self.next.load(Ordering::SeqCst);
-            let lain = self.sleepers.lie_down(0, false, next, false);
-            let unwatched = self.next.load(Ordering::SeqCst) < self.sleepers.watch();
-            if !(unwatched && self.sleepers.get_up(0)) {
-                return if lain.keeps { next } else { NEVER };
+            let is_unwatched = || self.next.load(Ordering::SeqCst) < self.sleepers.watch();
+            match self.sleepers.lie_down(0, false, next, false, is_unwatched) {
+                Lain::Up => self.sleepers.stop_searching(),
+                Lain::Down { keeps, .. } => return if keeps { next } else { NEVER },
             }
-            self.sleepers.stop_searching();
         }
     }
 
@@ -210,11 +209,12 @@ fn of_two_that_lie_down_one_keeps_the_time() {
     loom::model(|| {
         let sleepers = Arc::new(Sleepers::new(2));
         let other = Arc::clone(&sleepers);
-        let second = thread::spawn(move || other.lie_down(1, false, 7, false).keeps);
-        let first = sleepers.lie_down(0, false, 7, false).keeps;
+        let second = thread::spawn(move || other.lie_down(1, false, 7, false, || false));
+        let first = sleepers.lie_down(0, false, 7, false, || false);
         assert!(first != second.join().unwrap());
         // The one who keeps the time is woken last.
-        let keeper = usize::from(!first);
+        let keeps = |lain| matches!(lain, Lain::Down { keeps: true, .. });
+        let keeper = usize::from(!keeps(first));
         assert_eq!(sleepers.wake_one(), Some(1 - keeper));
         assert_eq!(sleepers.watch(), 7);
         sleepers.stop_searching();

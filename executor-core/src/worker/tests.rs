@@ -1,0 +1,117 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::core::WorkerCore;
+use crate::time::clock::VirtualClock;
+
+/// A core whose workers the test runs by hand, and what they share.
+fn unhosted(workers: usize) -> WorkerCore {
+    WorkerCore::threads(workers).unhosted()
+}
+
+/// A worker that has found nothing, is over with its search, and is about to lie down.
+fn idle(core: &WorkerCore, index: usize) -> Runner<'_> {
+    idle_of(&core.handle.0, index)
+}
+
+fn idle_of(core: &CoreShared, index: usize) -> Runner<'_> {
+    let mut runner = Runner::new(core, index);
+    assert!(!runner.run_batch(), "there is nothing to do");
+    assert!(!runner.search(0));
+    runner
+}
+
+fn push(core: &WorkerCore) {
+    core.spawn_fn_detached(|| ()).expect("open");
+}
+
+#[test]
+fn a_worker_without_work_lies_down_until_it_is_woken() {
+    let core = unhosted(1);
+    assert!(matches!(idle(&core, 0).lie_down(false), Rest::Long));
+    assert_eq!(core.metrics().asleep, 1);
+}
+
+#[test]
+fn work_that_came_after_a_worker_has_looked_keeps_it_up() {
+    let core = unhosted(1);
+    let mut runner = idle(&core, 0);
+    push(&core);
+    assert!(matches!(runner.lie_down(false), Rest::Not));
+    assert!(runner.is_searching());
+    assert_eq!(core.metrics().asleep, 0);
+    assert!(runner.run_batch());
+    assert!(!runner.is_searching());
+    assert!(matches!(runner.lie_down(false), Rest::Long));
+}
+
+#[test]
+fn work_in_the_lane_of_another_keeps_a_worker_up() {
+    let core = unhosted(2);
+    let mut runner = idle(&core, 1);
+    let _duty = OnDuty::new(&core.handle.0, 0);
+    push(&core);
+    assert!(matches!(runner.lie_down(false), Rest::Not));
+}
+
+#[test]
+fn a_close_that_came_after_a_worker_has_looked_keeps_it_up() {
+    let core = unhosted(1);
+    let shared = Arc::clone(&core.handle.0);
+    let mut runner = idle_of(&shared, 0);
+    drop(core);
+    assert!(shared.is_closed());
+    assert!(matches!(runner.lie_down(false), Rest::Not));
+}
+
+#[test]
+fn time_that_has_come_after_a_worker_has_looked_keeps_it_up() {
+    let clock = VirtualClock::new();
+    let core = WorkerCore::threads(1).clock(&clock).unhosted();
+    let mut runner = idle(&core, 0);
+    let due = core.spawn_fn_after(Duration::ZERO, || ()).expect("open");
+    assert!(matches!(runner.lie_down(false), Rest::Not));
+    assert!(runner.run_batch());
+    drop(due);
+}
+
+#[test]
+fn a_worker_that_keeps_the_time_lies_down_until_the_next_timer() {
+    let core = unhosted(2);
+    let hour = Duration::from_secs(3_600);
+    let before = Instant::now() + hour;
+    let later = core.spawn_fn_after(hour, || ()).expect("open");
+    let Rest::Until(instant) = idle(&core, 0).lie_down(false) else {
+        panic!("it keeps the time");
+    };
+    assert!(instant >= before && instant < before + hour, "{instant:?}");
+    assert!(matches!(idle(&core, 1).lie_down(false), Rest::Long));
+    drop(later);
+}
+
+#[test]
+fn a_searcher_that_finds_one_batch_of_more_wakes_another() {
+    let core = unhosted(2);
+    assert!(matches!(idle(&core, 0).lie_down(false), Rest::Long));
+    let mut searcher = idle(&core, 1);
+    // Two lanes: the one that the searcher takes leaves the other.
+    for lane in [0, 1] {
+        let _duty = OnDuty::new(&core.handle.0, lane);
+        push(&core);
+    }
+    assert_eq!(core.metrics().asleep, 1, "somebody searches");
+    assert!(searcher.run_batch());
+    assert_eq!(core.metrics().asleep, 0);
+}
+
+#[test]
+fn a_searcher_that_leaves_for_good_wakes_another_for_what_it_leaves() {
+    let core = unhosted(2);
+    assert!(matches!(idle(&core, 0).lie_down(false), Rest::Long));
+    let mut searcher = idle(&core, 1);
+    push(&core);
+    assert_eq!(core.metrics().asleep, 1, "somebody searches");
+    searcher.retire();
+    assert_eq!(core.metrics().asleep, 0);
+}
