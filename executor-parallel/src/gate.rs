@@ -281,8 +281,8 @@ impl Gate {
                 self.permits.add(1);
                 line.leave(generation);
             }
-            while line.owed > 0 && self.permits.take_frozen() {
-                line.owed -= 1;
+            if line.owed > 0 {
+                line.owed -= self.permits.take_frozen_up_to(line.owed);
             }
             let mut gone = Vec::new();
             let next = self.next_served(&mut line, &mut gone);

@@ -218,6 +218,20 @@ impl Permits {
         })
     }
 
+    /// Takes up to `most` permits from frozen shards, and tells how many; exact.
+    pub(crate) fn take_frozen_up_to(&self, most: usize) -> usize {
+        let mut left = most as u64;
+        for shard in &self.shards {
+            let mut here = 0;
+            let _ = shard.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+                here = ((word & PERMITS) / PERMIT).min(left);
+                (here != 0).then(|| word - here * PERMIT)
+            });
+            left -= here;
+        }
+        most - left as usize
+    }
+
     /// Adds permits.
     pub(crate) fn add(&self, permits: usize) {
         self.add_at(self.home(), permits);
@@ -280,6 +294,20 @@ mod tests {
         permits.add(1);
         permits.thaw();
         assert_eq!(permits.try_take(), Attempt::Taken);
+    }
+
+    #[test]
+    fn many_frozen_permits_are_taken_at_once_from_wherever_they_lie() {
+        let permits = Permits::with_shards(MAX_PERMITS, 4);
+        permits.freeze();
+        assert_eq!(permits.take_frozen_up_to(0), 0);
+        assert_eq!(permits.take_frozen_up_to(5), 5);
+        assert_eq!(permits.free(), MAX_PERMITS - 5);
+        assert_eq!(permits.take_frozen_up_to(MAX_PERMITS), MAX_PERMITS - 5);
+        assert_eq!(permits.take_frozen_up_to(1), 0);
+        permits.add_at(3, 2);
+        assert_eq!(permits.take_frozen_up_to(1), 1);
+        assert_eq!((permits.free(), permits.handled()), (1, 0));
     }
 
     #[test]
