@@ -52,7 +52,7 @@ impl CoreBuilder {
         }
     }
 
-    /// The prefix of the threads' names; default `executor`.
+    /// The prefix of the threads' names, without a zero byte; default `executor`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.options.name = name.into();
         self
@@ -108,6 +108,13 @@ impl CoreBuilder {
         check_range("budget", self.options.budget, 1, u32::MAX as usize)?;
         let micros = usize::try_from(self.tick.as_micros()).unwrap_or(usize::MAX);
         check_range("tick (in microseconds)", micros, 1, 1_000_000)?;
+        if matches!(self.host, Host::Threads { .. }) && self.options.name.contains('\0') {
+            // The standard library panics.
+            return Err(BuildError::Thread {
+                index: 0,
+                error: "its name has a zero byte".into(),
+            });
+        }
         let core = self.unstarted(workers);
         let shared = &core.handle.0;
         match self.host {
