@@ -14,6 +14,8 @@ use crate::worker::{OnDuty, Rest, Runner};
 
 /// How many looks a searching thread takes before it parks: about 10 us.
 const PATIENCE: u32 = 1_000;
+/// With more workers the looks are fewer, since each takes in all of them.
+const PATIENCE_WORKERS: usize = 8;
 /// How many looks a push waits before it wakes a thread: about a microsecond, less than the wake costs.
 const PUSH_PATIENCE: u32 = 50;
 /// How many batches a worker task runs before it lets the runtime's other tasks go on.
@@ -64,7 +66,11 @@ fn run_thread(core: &CoreShared, index: usize) {
     let _duty = OnDuty::new(core, index);
     let parker = &core.workers[index].parker;
     parker.settle_thread();
-    let full = if has_other_processors() { PATIENCE } else { 0 };
+    let full = if has_other_processors() {
+        PATIENCE / core.workers.len().div_ceil(PATIENCE_WORKERS) as u32
+    } else {
+        0
+    };
     let mut patience = full;
     let mut runner = Runner::new(core, index);
     loop {
