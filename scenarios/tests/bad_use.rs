@@ -3,15 +3,17 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
+use std::hash::{Hash, Hasher};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use executor_core::{
-    BuildError, Envelope, ExecuteError, Failure, MAX_BATCH, MAX_WORKERS, Shutdown, WorkerCore,
+    BuildError, Envelope, ExecuteError, Failure, MAX_BATCH, MAX_WORKERS, MissedTick, Shutdown,
+    Tick, WorkerCore,
 };
 use executor_parallel::ParallelExecutor;
 use executor_serial::SerialExecutor;
@@ -52,6 +54,14 @@ fn core(workers: usize) -> WorkerCore {
 
 fn serial(core: &WorkerCore) -> SerialExecutor<u64> {
     SerialExecutor::builder(core).build().expect("legal")
+}
+
+/// The value of an outcome that came in time.
+fn value<E, C>(outcome: Result<Result<u64, E>, C>) -> u64 {
+    let Ok(Ok(value)) = outcome else {
+        panic!("no value in time");
+    };
+    value
 }
 
 /// Whether a core still works, and ends.
@@ -142,6 +152,191 @@ fn options_work_at_both_ends_of_their_ranges_and_not_beyond() {
 }
 
 #[test]
+fn options_of_nothing_are_refused() {
+    let threads = || WorkerCore::threads(1);
+    let refused = [
+        WorkerCore::threads(0).build().err(),
+        threads().workers(0).build().err(),
+        threads().batch(0).build().err(),
+        threads().budget(0).build().err(),
+        threads().tick(Duration::ZERO).build().err(),
+        threads().tick(Duration::from_nanos(999)).build().err(),
+        threads().tick(Duration::from_secs(2)).build().err(),
+        threads().tick(Duration::MAX).build().err(),
+    ];
+    let core = core(1);
+    let serial = || SerialExecutor::<u64>::builder(&core);
+    let serial = [
+        serial().queue_per_stream(0).build().err(),
+        serial().queue_total(0).build().err(),
+        serial().resident_streams(0).build().err(),
+    ];
+    let parallel = || ParallelExecutor::builder(&core);
+    let parallel = [
+        parallel().max_concurrency(0).build().err(),
+        parallel().queue(0).build().err(),
+        parallel().queue(usize::MAX).build().err(),
+    ];
+    for error in refused.into_iter().chain(serial).chain(parallel) {
+        assert!(
+            matches!(error, Some(BuildError::OutOfRange { .. })),
+            "{error:?}"
+        );
+    }
+    check(&core);
+}
+
+#[test]
+fn a_core_of_the_most_workers_works_and_ends() {
+    let core = core(MAX_WORKERS);
+    let spawn = |number| core.spawn_fn(move || number).expect("open");
+    let spawned: Vec<_> = (0..4 * MAX_WORKERS).map(spawn).collect();
+    for (number, spawned) in spawned.into_iter().enumerate() {
+        let outcome = spawned.wait_timeout(DEADLINE).expect("in time");
+        assert_eq!(outcome.expect("handled"), number);
+    }
+    check(&core);
+}
+
+#[test]
+fn names_are_free_but_those_that_no_thread_can_have_are_refused() {
+    for name in ["", " ", "../../%s{}", &"long".repeat(10_000)] {
+        let core = WorkerCore::threads(1).name(name).build().expect("legal");
+        let parallel = ParallelExecutor::builder(&core).name(name).build();
+        assert_eq!(parallel.expect("legal").name(), name);
+        check(&core);
+    }
+    let refused = WorkerCore::threads(2).name("zero\0byte").build().err();
+    assert!(
+        matches!(refused, Some(BuildError::Thread { index: 0, .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn ticks_work_at_both_ends_of_their_range() {
+    for tick in [Duration::from_micros(1), Duration::from_secs(1)] {
+        let core = WorkerCore::threads(1).tick(tick).build().expect("legal");
+        let executor = serial(&core);
+        let now = executor.submit_after(1, Duration::ZERO, Envelope::new(1), echo);
+        let now = now.expect("open").into_completion();
+        assert_eq!(value(now.wait_timeout(DEADLINE)), 1);
+        let past = executor.submit_at(1, Instant::now(), Envelope::new(2), echo);
+        let past = past.expect("open").into_completion();
+        assert_eq!(value(past.wait_timeout(DEADLINE)), 2);
+        check(&core);
+    }
+}
+
+#[test]
+fn durations_of_nothing_and_without_end_are_legal() {
+    let core = core(1);
+    let executor = serial(&core);
+    let parallel = ParallelExecutor::builder(&core).build().expect("legal");
+    let (let_go, gate) = channel::<()>();
+    let blocking = executor.submit(1, Envelope::new(()), move |_, _| async move {
+        gate.recv_timeout(DEADLINE).map_err(|_| "not let go")
+    });
+    let blocking = blocking.expect("room");
+    let blocking = blocking.wait_timeout(Duration::ZERO).expect_err("it runs");
+    assert!(!block_on(executor.drain(Duration::ZERO)).is_complete());
+    assert!(!block_on(core.drain(Duration::ZERO)).is_complete());
+    let_go.send(()).expect("it waits");
+    let outcome = blocking.wait_timeout(Duration::MAX).expect("in time");
+    outcome.expect("handled");
+    assert!(block_on(executor.drain(Duration::MAX)).is_complete());
+    assert!(block_on(core.drain(Duration::MAX)).is_complete());
+
+    let mut never =
+        (executor.submit_after(1, Duration::MAX, Envelope::new(3), echo)).expect("open");
+    let under_limit = parallel.submit_after(Duration::MAX, Envelope::new(4), echo);
+    assert!(never.is_pending() && never.cancel());
+    let back = under_limit.expect("open").recover().expect("pending");
+    assert_eq!(back.payload, 4);
+    assert!(block_on(core.timeout(Duration::ZERO, pending::<()>())).is_err());
+    block_on(core.timeout(Duration::MAX, async {})).expect("in time");
+
+    let late = Envelope::new(5).with_deadline(Instant::now());
+    let late = executor.submit(1, late, echo).expect("room");
+    assert!(matches!(late.wait(), Err(Failure::Expired)));
+
+    let begun = Instant::now();
+    let (tell, told) = channel();
+    let always = executor.schedule_every(
+        2,
+        Duration::ZERO,
+        MissedTick::Skip,
+        move |_: Envelope<Tick>, _| {
+            let _gone = tell.send(6);
+            async { Ok::<_, Infallible>(()) }
+        },
+    );
+    for _ in 0..3 {
+        assert_eq!(told.recv_timeout(DEADLINE), Ok(6));
+    }
+    // One may run just now, and goes on; then nobody is left who could tell.
+    let _none_runs = always.expect("open").cancel();
+    while let Err(RecvTimeoutError::Timeout) | Ok(_) = told.recv_timeout(DEADLINE) {
+        assert!(begun.elapsed() < DEADLINE, "the schedule does not end");
+    }
+    let report = block_on(parallel.shutdown(Shutdown::Drain, Duration::MAX));
+    assert!(report.is_complete(), "{report:?}");
+    let report = block_on(executor.shutdown(Shutdown::Drain, Duration::ZERO));
+    assert_eq!(report.aborted, 0);
+    let report = block_on(core.shutdown(Shutdown::Drain, Duration::MAX));
+    assert!(report.is_complete(), "{report:?}");
+}
+
+#[test]
+fn a_limit_may_leap_between_its_ends_while_handlers_run() {
+    let core = core(2);
+    let executor = ParallelExecutor::builder(&core).max_concurrency(1).build();
+    let executor = executor.expect("legal");
+    let submit = |number| executor.submit(Envelope::new(number), echo).expect("room");
+    let begun = Instant::now();
+    let submitted: Vec<_> = (0..1_000)
+        .map(|number| {
+            let most = [executor_parallel::MAX_CONCURRENCY, 1][number as usize % 2];
+            executor.set_max_concurrency(most).expect("legal");
+            submit(number)
+        })
+        .collect();
+    for (number, completion) in (0..).zip(submitted) {
+        assert_eq!(value(completion.wait_timeout(DEADLINE)), number);
+    }
+    assert!(block_on(executor.drain(DEADLINE)).is_complete());
+    assert_eq!(executor.available_permits(), 1);
+    assert!(begun.elapsed() < DEADLINE, "each permit is taken by itself");
+    check(&core);
+}
+
+/// A key that is like all others to a map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Alike(u64);
+
+impl Hash for Alike {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+#[test]
+fn keys_with_one_hash_have_streams_of_their_own() {
+    let core = core(2);
+    let executor = SerialExecutor::<Alike>::builder(&core)
+        .state(|key| key.0)
+        .resident_streams(8)
+        .build()
+        .expect("legal");
+    let state = |_: Envelope<()>, mut context: executor_core::PolicyContext<u64>| async move {
+        Ok::<_, Infallible>(*context.state())
+    };
+    for key in 0..100 {
+        let outcome = block_on(executor.execute(Alike(key % 20), Envelope::new(()), state));
+        assert_eq!(outcome.expect("handled"), key % 20);
+    }
+    check(&core);
+}
+
+#[test]
 fn large_messages_handlers_and_outputs_come_through() {
     let core = core(2);
     let executor = serial(&core);
@@ -187,6 +382,19 @@ impl Drop for AtTheEnd {
         sum += block_on(parallel.execute(Envelope::new(4), echo)).expect("handled");
         let spawned = core.spawn_fn(|| 8).expect("open");
         sum += spawned.wait().expect("handled");
+        let soon = Duration::from_millis(1);
+        let delayed = executor.submit_after(1, soon, Envelope::new(16), echo);
+        let delayed = delayed.expect("open").into_completion();
+        sum += delayed.wait().expect("handled");
+        let callbacks = core.callbacks();
+        let called = callbacks.call_after(soon, || 32).expect("open");
+        sum += called.into_completion().wait().expect("handled");
+        // What is pending, in line or held when the thread is gone.
+        let later = executor.submit_after(1, DEADLINE, Envelope::new(0), echo);
+        drop(later.expect("open"));
+        drop(executor.submit(1, Envelope::new(0), echo).expect("open"));
+        assert!(block_on(executor.drain(DEADLINE)).is_complete());
+        assert!(block_on(executor.shutdown(Shutdown::Drain, DEADLINE)).is_complete());
         told.send(sum).expect("somebody waits");
     }
 }
@@ -215,7 +423,7 @@ fn a_thread_that_ends_may_use_everything() {
             let executor = serial(&ending);
             block_on(executor.execute(1, Envelope::new(0), echo)).expect("handled");
         });
-        assert_eq!(told(&receiver), 15);
+        assert_eq!(told(&receiver), 63);
         thread.join().expect("no panic");
         check(&core);
     }
@@ -274,13 +482,14 @@ fn a_handler_that_is_woken_from_everywhere_ends() {
         poll_fn(move |context| {
             polls += 1;
             context.waker().wake_by_ref();
-            if threads.is_empty() {
+            let is_first = threads.is_empty();
+            if is_first {
                 threads.extend((0..4).map(|_| {
                     let waker = context.waker().clone();
                     thread::spawn(move || (0..WAKES).for_each(|_| waker.wake_by_ref()))
                 }));
             }
-            if threads.iter().any(|thread| !thread.is_finished()) {
+            if is_first || threads.iter().any(|thread| !thread.is_finished()) {
                 return Poll::Pending;
             }
             Poll::Ready(Ok::<_, Infallible>(polls))
