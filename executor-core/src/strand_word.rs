@@ -20,6 +20,9 @@
 //!
 //! No message is lost between the owner's last look and its letting go, since both are one exchange.
 
+#[cfg(all(test, not(loom)))]
+mod tests;
+
 use crate::sync::{AtomicUsize, Ordering};
 
 const OWNED: usize = 1;
