@@ -3,6 +3,9 @@
 //! The flag decides; the thread's own park token is only a hint, since handlers may park and
 //! unpark the thread too.
 
+#[cfg(all(test, not(loom)))]
+mod tests;
+
 use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, Thread};

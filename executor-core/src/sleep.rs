@@ -27,6 +27,9 @@
 //! the worker's last look, which then finds it; or the worker's change comes before the pusher's
 //! look at the word, which then finds nobody searching and a sleeper to wake.
 
+#[cfg(all(test, not(loom)))]
+mod tests;
+
 use std::sync::PoisonError;
 
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, model_fence};
