@@ -1,5 +1,8 @@
 //! A deadline in one word, so that envelopes and contexts stay small and quick to move.
 
+#[cfg(all(test, not(loom)))]
+mod tests;
+
 use std::time::{Duration, Instant};
 
 use crate::frame;
