@@ -14,7 +14,7 @@ readonly SCENARIOS=(-p executor-scenarios)
 readonly STRESS=(-p executor-benches --no-default-features --bin stress)
 readonly FAST=(fmt lint test no-pool doc loom allocations bench-smoke report-smoke replay asan tsan miri)
 readonly LONG=(loom-long tsan-long tiny chaos leaks stress faults)
-readonly RELEASE=(scenarios-release chaos-release soak)
+readonly RELEASE=(scenarios-release chaos-release soak mutants)
 # Builds with other flags have directories of their own, so that no step throws away another's work.
 readonly TARGET="${CARGO_TARGET_DIR:-$PWD/target}"
 # What the steps leave for `docs/reliability.md`.
@@ -120,6 +120,32 @@ step_faults() {
     echo "    each fault of ci/faults, in a copy of the workspace, is caught by the check that it names"
     if ! has_nightly; then skip "some faults are caught by ThreadSanitizer: rustup toolchain install nightly"; return; fi
     cargo run -p executor-scenarios --bin faults "${LOCKED[@]}"
+}
+
+step_mutants() {
+    echo "    each small change of the files of .cargo/mutants.toml is seen by a test, or explained in ci/mutants.md"
+    if ! cargo mutants --version >/dev/null 2>&1; then
+        skip "cargo-mutants is not installed: cargo install cargo-mutants"
+        return
+    fi
+    # All libraries and the scenarios: what the core does for streams is seen by the tests of streams.
+    local found=0
+    rm -rf "$RECORDS/mutants"
+    mkdir -p "$RECORDS/mutants"
+    cargo mutants "${LIBRARIES[@]}" --test-package executor-core,executor-serial,executor-parallel,executor-scenarios \
+        --output "$RECORDS/mutants" --colors never || found=$?
+    # 2: some were not seen. 3: the tests of some ran too long, which is how most of these are seen.
+    if ((found != 0 && found != 2 && found != 3)); then return "$found"; fi
+    local mutant missed=0
+    while IFS= read -r mutant; do
+        # The same change elsewhere in its file is the same mutant, wherever its line is now.
+        mutant="$(sed -E 's/:[0-9]+:[0-9]+: /: /' <<<"$mutant")"
+        if ! grep -qF -- "$mutant" ci/mutants.md; then
+            echo "    NOT SEEN: $mutant"
+            missed=1
+        fi
+    done <"$RECORDS/mutants/mutants.out/missed.txt"
+    return "$missed"
 }
 
 step_doc() {

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 /// The steps that leave records, and what each shows.
-const STEPS: [(&str, &str); 16] = [
+const STEPS: [(&str, &str); 17] = [
     ("test", "unit, integration and documentation tests"),
     (
         "no-pool",
@@ -41,6 +41,10 @@ const STEPS: [(&str, &str); 16] = [
         "faults",
         "all faults in one run, each of which must be caught",
     ),
+    (
+        "mutants",
+        "small changes of the words and protocols, each seen by a test or explained in ci/mutants.md",
+    ),
 ];
 
 const HEAD: &str = "# Reliability
@@ -57,7 +61,10 @@ const GAPS: &str = "
   `SeqCst`. It explores the words, not the whole of the executors.
 - ThreadSanitizer does not understand fences, and without `rust-src` not the standard library either.
 - Pools hide a use after free from every tool: AddressSanitizer and LeakSanitizer run without them.
-- The scenarios play one message with one interference. Two interferences at once are left to the stress program.
+- The scenarios play one message with one interference. Two interferences at once are left to the sequences, which one thread
+  plays, and to the stress program.
+- The sequences do not let an execution wait in line for room or leave the line; the tests of capacity and the scenarios do.
+- Mutants are made of the words, the pools and the registry, not of every file; they change no ordering.
 - The chaos build delays the operations of the words that `sync.rs` gives out, not those of the pools' depots, the boards of
   the workers or the standard library's locks; its seeds fix the delays, not the order of events.
 - A bound from runs without a violation says how rare one must be in runs like these, and nothing of others.
