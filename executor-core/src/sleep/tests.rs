@@ -4,10 +4,58 @@ use super::*;
 fn sleeping(ticks: &[u64]) -> Sleepers {
     let sleepers = Sleepers::new(ticks.len());
     for (worker, &tick) in ticks.iter().enumerate() {
-        let _lain = sleepers.lie_down(worker, false, tick, || false);
+        let _lain = sleepers.lie_down(worker, false, tick, false, || false);
     }
     assert_eq!(sleepers.asleep(), ticks.len());
     sleepers
+}
+
+const fn down(keeps: bool, naps: bool) -> Lain {
+    Lain::Down { keeps, naps }
+}
+
+#[test]
+fn one_naps_and_is_left_what_others_share_but_not_what_is_new() {
+    let sleepers = Sleepers::new(3);
+    assert_eq!(
+        sleepers.lie_down(0, false, NEVER, false, || false),
+        down(false, false)
+    );
+    assert!(!sleepers.is_napping());
+    assert_eq!(
+        sleepers.lie_down(1, false, 7, true, || false),
+        down(true, true)
+    );
+    assert_eq!(
+        sleepers.lie_down(2, false, NEVER, true, || false),
+        down(false, false)
+    );
+    assert!(sleepers.is_napping());
+    assert_eq!(sleepers.wake_to_share(), None);
+    assert_eq!(sleepers.wake_one(), Some(2));
+    sleepers.stop_searching();
+    assert!(sleepers.is_napping());
+    // It gets up by itself, and what is shared wakes others again.
+    assert!(sleepers.get_up(1));
+    sleepers.stop_searching();
+    assert!(!sleepers.is_napping());
+    assert_eq!(sleepers.wake_to_share(), Some(0));
+    sleepers.stop_searching();
+    assert_eq!(
+        sleepers.lie_down(1, false, NEVER, true, || false),
+        down(false, true)
+    );
+    assert_eq!(sleepers.wake_all(), [1]);
+    assert!(!sleepers.is_napping());
+}
+
+#[test]
+fn a_push_waits_for_those_awake_only_if_it_would_wake_one_beside_them() {
+    let sleepers = sleeping(&[NEVER, NEVER]);
+    assert!(!sleepers.would_wake_beside(2), "nobody is awake");
+    assert!(sleepers.would_wake_beside(3));
+    assert!(sleepers.start_searching());
+    assert!(!sleepers.would_wake_beside(3), "somebody searches");
 }
 
 #[test]
@@ -54,13 +102,19 @@ fn the_earliest_keeps_the_time_and_is_woken_last() {
 fn who_is_needed_gets_up_as_a_searcher_unless_it_was_woken() {
     let sleepers = Sleepers::new(1);
     assert!(sleepers.start_searching());
-    assert_eq!(sleepers.lie_down(0, true, 5, || true), Lain::Up);
+    assert_eq!(sleepers.lie_down(0, true, 5, false, || true), Lain::Up);
     assert_eq!((sleepers.asleep(), sleepers.watch()), (0, NEVER));
     assert!(!sleepers.start_searching());
     let woken = || sleepers.wake_one() == Some(0);
-    assert_eq!(sleepers.lie_down(0, true, 5, woken), Lain::Keeper);
+    assert_eq!(
+        sleepers.lie_down(0, true, 5, false, woken),
+        down(true, false)
+    );
     assert!(!sleepers.get_up(0), "it was woken");
     assert!(!sleepers.start_searching(), "and so it searches");
-    assert_eq!(sleepers.lie_down(0, true, NEVER, || false), Lain::Asleep);
+    assert_eq!(
+        sleepers.lie_down(0, true, NEVER, false, || false),
+        down(false, false)
+    );
     assert!(sleepers.start_searching());
 }

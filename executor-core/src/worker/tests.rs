@@ -115,3 +115,34 @@ fn a_searcher_that_leaves_for_good_wakes_another_for_what_it_leaves() {
     searcher.retire();
     assert_eq!(core.metrics().asleep, 0);
 }
+
+#[test]
+fn a_worker_naps_beside_one_that_runs_and_sleeps_when_that_does_not() {
+    let core = unhosted(2);
+    let mut runner = idle(&core, 1);
+    let run_beside = || {
+        let _duty = OnDuty::new(&core.handle.0, 0);
+        push(&core);
+        assert!(Runner::new(&core.handle.0, 0).run_batch());
+    };
+    let mut nap = |runner: &mut Runner<'_>| {
+        run_beside();
+        let before = Instant::now();
+        let Rest::Until(until) = runner.lie_down(true) else {
+            panic!("the other one has run");
+        };
+        assert_eq!((core.metrics().asleep, core.metrics().napping), (0, 1));
+        assert!(runner.wake_up(), "nobody has called it");
+        assert!(!runner.run_batch() && !runner.search(0));
+        until - before
+    };
+    let first = nap(&mut runner);
+    assert!(first >= FIRST_NAP);
+    let naps: Vec<_> = (0..8).map(|_| nap(&mut runner)).collect();
+    assert!(
+        naps[0] >= 2 * FIRST_NAP && naps[7] >= LONGEST_NAP,
+        "{naps:?}"
+    );
+    assert!(matches!(runner.lie_down(true), Rest::Long));
+    assert_eq!((core.metrics().asleep, core.metrics().napping), (1, 0));
+}
