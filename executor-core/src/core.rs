@@ -43,7 +43,7 @@ pub(crate) struct Options {
     pub(crate) name: String,
     pub(crate) batch: usize,
     pub(crate) budget: usize,
-    /// How many looks a push from outside waits for a worker that is awake, before it wakes another.
+    /// How many looks a push waits for a worker that is awake, before it wakes another.
     pub(crate) patience: u32,
 }
 
@@ -79,10 +79,10 @@ impl CoreShared {
     /// The caller owns `link`.
     #[inline]
     unsafe fn push_new(&self, link: NonNull<Link>) -> bool {
-        let (lane, inside) = self.lane();
+        let lane = self.lane();
         // SAFETY: as the caller says.
         match unsafe { lane.push(link, false) } {
-            Pushed::Edge => self.announce(lane, inside),
+            Pushed::Edge => self.announce(lane),
             Pushed::Behind => {}
             Pushed::Closed => return false,
         }
@@ -92,37 +92,33 @@ impl CoreShared {
     /// Pushes work that was admitted before.
     #[inline]
     pub(crate) fn push_admitted(&self, link: NonNull<Link>) {
-        let (lane, inside) = self.lane();
+        let lane = self.lane();
         // SAFETY: all callers own the link: a woken cell, or a stream they became the owner of.
         if unsafe { lane.push(link, true) } == Pushed::Edge {
-            self.announce(lane, inside);
+            self.announce(lane);
         }
     }
 
-    /// The lane of this thread, and whether it is the lane of the worker that this thread is.
     #[inline]
-    fn lane(&self) -> (&Lane, bool) {
-        let here = worker::here(self);
-        let index = here.unwrap_or_else(|| thread_id::current() % self.workers.len());
-        (&self.workers[index].lane, here.is_some())
+    fn lane(&self) -> &Lane {
+        let index = worker::here(self).unwrap_or_else(|| thread_id::current() % self.workers.len());
+        &self.workers[index].lane
     }
 
     /// Sees to it that somebody comes for what was pushed into an empty lane.
     #[inline]
-    fn announce(&self, lane: &Lane, inside: bool) {
-        if inside {
-            self.wake_to_share();
-        } else if !self.is_taken_soon(lane) {
-            self.wake_one();
+    fn announce(&self, lane: &Lane) {
+        if self.sleepers.would_wake_for_work() && !self.is_taken_soon(lane) {
+            self.wake_for_work();
         }
     }
 
     /// Waits a moment for a worker that is awake, if one is, to take what is in the lane: far less
     /// than it costs to wake another.
-    #[inline]
+    #[cold]
     fn is_taken_soon(&self, lane: &Lane) -> bool {
-        self.options.patience != 0
-            && self.sleepers.would_wake_beside(self.workers.len())
+        worker::here(self).is_none()
+            && self.sleepers.asleep() < self.workers.len()
             && (0..self.options.patience).any(|_| {
                 std::hint::spin_loop();
                 lane.is_empty()
@@ -136,10 +132,10 @@ impl CoreShared {
         }
     }
 
-    /// As [`CoreShared::wake_one`], for work that this thread's worker will come to.
+    /// The same for work that can wait for who naps.
     #[inline]
-    pub(crate) fn wake_to_share(&self) {
-        if let Some(worker) = self.sleepers.wake_to_share() {
+    pub(crate) fn wake_for_work(&self) {
+        if let Some(worker) = self.sleepers.wake_for_work() {
             self.workers[worker].parker.wake();
         }
     }

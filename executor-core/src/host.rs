@@ -48,7 +48,7 @@ pub(crate) fn start_threads(
     Ok(())
 }
 
-/// Whether whoever has the work can run while this thread spins.
+/// Whether whoever has the work can run while another thread spins.
 fn has_other_processors() -> bool {
     thread::available_parallelism().is_ok_and(|n| n.get() > 1)
 }

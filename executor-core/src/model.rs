@@ -460,9 +460,12 @@ impl Workers {
         }
     }
 
+    /// The caller is no worker, or one that is awake.
     fn push(&self) {
         self.lane.fetch_add(1, Ordering::SeqCst);
-        self.wake_one();
+        if self.sleepers.wake_for_work().is_some() {
+            self.woken.fetch_add(1, SeqCst);
+        }
     }
 
     /// As a worker does that found nothing; true: it took the work, false: it sleeps.
@@ -487,14 +490,6 @@ impl Workers {
                 return false;
             }
             searching = true;
-        }
-    }
-
-    /// As a worker does that has more than it can run at once.
-    fn share(&self) {
-        self.lane.fetch_add(1, Ordering::SeqCst);
-        if self.sleepers.wake_to_share().is_some() {
-            self.woken.fetch_add(1, SeqCst);
         }
     }
 
@@ -546,12 +541,12 @@ fn a_push_meets_a_worker_that_lies_down() {
 }
 
 #[test]
-fn what_is_shared_while_a_worker_naps_is_found_when_it_gets_up() {
+fn what_is_pushed_while_a_worker_naps_is_found_when_it_gets_up() {
     loom::model(|| {
         let workers = Workers::new();
         let other = Arc::clone(&workers);
         let napper = thread::spawn(move || other.nap());
-        workers.share();
+        workers.push();
         napper.join().unwrap();
         workers.assert_no_lost_wake();
     });

@@ -8,8 +8,8 @@
 //!
 //! # Invariants
 //! - I1. The word's sleepers are the entries of `sleeping`; both change under its lock.
-//! - I2. A push that finds an empty lane calls [`Sleepers::wake_one`] after it; it wakes nobody
-//!   when somebody searches.
+//! - I2. A push that finds an empty lane calls [`Sleepers::wake_for_work`] after it; it wakes nobody
+//!   when somebody searches, or naps beside one who is awake.
 //! - I3. A worker looks at all lanes again after it entered the sleepers, and after it ceased to
 //!   search, and undoes or wakes another when it finds something.
 //! - I4. `watch` is the tick until which the first of `sleeping` parks at most, the one who keeps the
@@ -19,8 +19,8 @@
 //!   wakes somebody, unless somebody searches; and a worker looks at it when it looks at the lanes.
 //!   So while a worker sleeps and none searches, `watch` is not later than the next tick.
 //! - I6. While `napping` is not 0, one of `sleeping` parks for a short while only, and looks at
-//!   everything when it gets up. A worker with more than it can run at once leaves the rest to that
-//!   one ([`Sleepers::wake_to_share`]); a push from outside (I2) does not.
+//!   everything when it gets up. While another worker is awake, which mostly comes first, work is left
+//!   to these two: nobody is woken for it ([`Sleepers::wake_for_work`]).
 //!
 //! No wake-up is lost: the push (on the lane) and the look at the word are `SeqCst`, as are the
 //! change of the word and the look at the lanes. In their single order either the push comes before
@@ -61,6 +61,8 @@ pub(crate) struct Sleepers {
     /// Who naps, counted from 1; changed under the lock alone.
     napping: AtomicUsize,
     sleeping: Mutex<Vec<usize>>,
+    /// How many workers there are.
+    workers: u64,
 }
 
 impl Sleepers {
@@ -70,6 +72,7 @@ impl Sleepers {
             watch: AtomicU64::new(NEVER),
             napping: AtomicUsize::new(0),
             sleeping: Mutex::new(Vec::with_capacity(workers)),
+            workers: workers as u64,
         }
     }
 
@@ -84,23 +87,23 @@ impl Sleepers {
         }
     }
 
-    /// The same for work that the caller has itself, and will come to unless it is held up: nobody
-    /// is woken either if somebody naps.
+    /// The same for work that can wait for who naps: nobody is woken either if somebody does, beside
+    /// one who is awake.
     #[inline]
-    pub(crate) fn wake_to_share(&self) -> Option<usize> {
-        model_fence();
-        if self.is_napping() {
-            None
+    pub(crate) fn wake_for_work(&self) -> Option<usize> {
+        if self.would_wake_for_work() {
+            self.pick()
         } else {
-            self.wake_one()
+            None
         }
     }
 
-    /// Whether a push would wake somebody although a worker is awake, and may see it anyway.
+    /// Whether [`Sleepers::wake_for_work`] would wake somebody.
     #[inline]
-    pub(crate) fn would_wake_beside(&self, workers: usize) -> bool {
+    pub(crate) fn would_wake_for_work(&self) -> bool {
+        model_fence();
         let word = self.word.load(Ordering::SeqCst);
-        Self::should_wake(word) && word < workers as u64
+        Self::should_wake(word) && !(self.is_napping() && word < self.workers)
     }
 
     fn should_wake(word: u64) -> bool {

@@ -24,7 +24,7 @@ use crate::core::CoreShared;
 use crate::lane::{Lane, Link, List, Pushed};
 use crate::park::Parker;
 use crate::sleep::Lain;
-use crate::sync::{AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// The most links on a board.
 pub const MAX_BATCH: usize = if cfg!(executor_tiny) { 2 } else { 128 };
@@ -48,6 +48,8 @@ pub(crate) struct Worker {
     /// Slots below this one may be filled.
     filled: AtomicUsize,
     pub(crate) parker: Parker,
+    /// 1: it sleeps, or has left, and does not come for what is in its lane; a hint.
+    rests: AtomicU8,
     /// Written by the worker alone.
     pub(crate) counts: WorkerCounts,
 }
@@ -117,6 +119,7 @@ impl Worker {
             board: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
             filled: AtomicUsize::new(0),
             parker: Parker::new(),
+            rests: AtomicU8::new(0),
             counts: WorkerCounts::default(),
         }
     }
@@ -214,14 +217,16 @@ impl<'a> Runner<'a> {
 
     /// A runner that was woken, and so counts as searching, or was not.
     pub(crate) fn resumed(core: &'a CoreShared, index: usize, searching: bool) -> Self {
-        Self {
+        let this = Self {
             core,
             index,
             batches: 0,
             searching,
             nap: FIRST_NAP,
             seen: 0,
-        }
+        };
+        this.rest(false);
+        this
     }
 
     pub(crate) fn is_searching(&self) -> bool {
@@ -249,21 +254,32 @@ impl<'a> Runner<'a> {
             if self.core.is_unwatched() {
                 self.core.wake_one();
             } else if more || self.core.has_work() {
-                self.core.wake_to_share();
+                self.core.wake_for_work();
             }
         } else if more {
             // The board was filled before the look at the sleepers, or one that lies down just now
             // sees no work here while this worker sees nobody to wake.
             fence(Ordering::SeqCst);
-            self.core.wake_to_share();
+            self.core.wake_for_work();
         }
         self.run_board();
         true
     }
 
-    /// The next list: the shelf, the own lane, then what others have.
+    /// The next list: what was pushed for one who sleeps, the shelf, the own lane, then what others
+    /// have.
     fn find(&mut self) -> List {
         let me = self.me();
+        // One of the others each time, so that the look costs the same however many there are.
+        let all = &self.core.workers;
+        let other = &all[(self.index + self.batches) % all.len()];
+        if other.rests.load(Ordering::Relaxed) != 0 && !other.lane.is_empty() {
+            let list = other.lane.take();
+            if !list.is_empty() {
+                WorkerCounts::add(&me.counts.steals, 1);
+                return self.behind_shelf(list);
+            }
+        }
         if self.batches.is_multiple_of(FAIRNESS_INTERVAL) {
             let list = self.steal_lanes();
             if !list.is_empty() {
@@ -300,7 +316,7 @@ impl<'a> Runner<'a> {
             edge |= pushed == Pushed::Edge;
         }
         if edge {
-            self.core.wake_one();
+            self.core.wake_for_work();
         }
         shelf
     }
@@ -370,13 +386,14 @@ impl<'a> Runner<'a> {
 
     /// Looks for work for a while before sleeping; false: there is none.
     pub(crate) fn search(&mut self, patience: u32) -> bool {
-        if !self.searching {
-            self.searching = self.core.sleepers.start_searching();
-        }
-        if !self.searching {
-            return false;
-        }
-        for round in 0..patience {
+        for round in 0..patience.max(1) {
+            if !self.searching {
+                self.searching = self.core.sleepers.start_searching();
+            }
+            // Another one searches, or has got up from its nap, which is over in a moment.
+            if !self.searching && round >= patience / 8 {
+                return false;
+            }
             if self.core.has_work() {
                 return true;
             }
@@ -397,6 +414,7 @@ impl<'a> Runner<'a> {
         let is_needed = || core.has_work() || core.should_exit() || core.is_unwatched();
         let lain = (core.sleepers).lie_down(self.index, self.searching, next, may_nap, is_needed);
         self.searching = lain == Lain::Up;
+        self.rest(!self.searching);
         let Lain::Down { keeps, naps } = lain else {
             return Rest::Not;
         };
@@ -419,7 +437,11 @@ impl<'a> Runner<'a> {
         std::mem::replace(&mut self.seen, ran) != ran
     }
 
-    /// Nobody has woken the worker that kept the time; false: somebody does so just now.
+    fn rest(&self, rests: bool) {
+        self.me().rests.store(u8::from(rests), Ordering::Relaxed);
+    }
+
+    /// Nobody has woken the worker that kept the time or napped; false: somebody does so just now.
     pub(crate) fn wake_up(&mut self) -> bool {
         let up = self.core.sleepers.get_up(self.index);
         self.searching |= up;
@@ -428,11 +450,13 @@ impl<'a> Runner<'a> {
 
     /// The worker was woken by a [`crate::sleep::Sleepers::wake_one`], which made it a searcher.
     pub(crate) fn woken(&mut self) {
+        self.rest(false);
         self.searching = true;
     }
 
     /// Leaves for good.
     pub(crate) fn retire(&mut self) {
+        self.rest(true);
         if self.searching {
             self.searching = false;
             self.core.sleepers.stop_searching();

@@ -41,7 +41,11 @@ impl CoreBuilder {
             name: "executor".into(),
             batch: MAX_BATCH,
             budget: DEFAULT_BUDGET,
-            patience: 0,
+            patience: match host {
+                Host::Threads { .. } => host::patience(),
+                // Its workers may wait for the very thread that pushes.
+                Host::Tokio(_) => 0,
+            },
         };
         Self {
             host,
@@ -126,15 +130,6 @@ impl CoreBuilder {
 
     /// A core whose workers are yet to be started.
     fn unstarted(&self, workers: usize) -> WorkerCore {
-        let options = Options {
-            patience: if matches!(self.host, Host::Threads { .. }) {
-                host::patience()
-            } else {
-                // Its workers may wait for this very thread.
-                0
-            },
-            ..self.options.clone()
-        };
         let keeper = match (&self.host, &self.clock) {
             (Host::Tokio(handle), Clock::System { .. }) => Some(Keeper::new(handle.clone())),
             _ => None,
@@ -152,7 +147,7 @@ impl CoreBuilder {
             watched: AtomicUsize::new(0),
             executors: Mutex::default(),
             timers,
-            options,
+            options: self.options.clone(),
         });
         shared.timers.attach(&shared);
         WorkerCore {

@@ -15,7 +15,7 @@ const fn down(keeps: bool, naps: bool) -> Lain {
 }
 
 #[test]
-fn one_naps_and_is_left_what_others_share_but_not_what_is_new() {
+fn who_naps_is_left_the_work_while_another_is_awake() {
     let sleepers = Sleepers::new(3);
     assert_eq!(
         sleepers.lie_down(0, false, NEVER, false, || false),
@@ -26,36 +26,28 @@ fn one_naps_and_is_left_what_others_share_but_not_what_is_new() {
         sleepers.lie_down(1, false, 7, true, || false),
         down(true, true)
     );
+    assert!(sleepers.is_napping());
+    assert_eq!(sleepers.wake_for_work(), None, "the third is awake");
     assert_eq!(
         sleepers.lie_down(2, false, NEVER, true, || false),
-        down(false, false)
+        down(false, false),
+        "one naps at a time"
     );
-    assert!(sleepers.is_napping());
-    assert_eq!(sleepers.wake_to_share(), None);
-    assert_eq!(sleepers.wake_one(), Some(2));
+    assert_eq!(sleepers.wake_for_work(), Some(2), "nobody is awake");
     sleepers.stop_searching();
-    assert!(sleepers.is_napping());
-    // It gets up by itself, and what is shared wakes others again.
+    assert_eq!(sleepers.wake_for_work(), None);
+    assert_eq!(sleepers.wake_one(), Some(0), "what cannot wait");
+    sleepers.stop_searching();
+    // It gets up by itself.
     assert!(sleepers.get_up(1));
     sleepers.stop_searching();
     assert!(!sleepers.is_napping());
-    assert_eq!(sleepers.wake_to_share(), Some(0));
-    sleepers.stop_searching();
     assert_eq!(
         sleepers.lie_down(1, false, NEVER, true, || false),
         down(false, true)
     );
     assert_eq!(sleepers.wake_all(), [1]);
     assert!(!sleepers.is_napping());
-}
-
-#[test]
-fn a_push_waits_for_those_awake_only_if_it_would_wake_one_beside_them() {
-    let sleepers = sleeping(&[NEVER, NEVER]);
-    assert!(!sleepers.would_wake_beside(2), "nobody is awake");
-    assert!(sleepers.would_wake_beside(3));
-    assert!(sleepers.start_searching());
-    assert!(!sleepers.would_wake_beside(3), "somebody searches");
 }
 
 #[test]

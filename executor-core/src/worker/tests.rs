@@ -125,7 +125,7 @@ fn a_worker_naps_beside_one_that_runs_and_sleeps_when_that_does_not() {
         push(&core);
         assert!(Runner::new(&core.handle.0, 0).run_batch());
     };
-    let mut nap = |runner: &mut Runner<'_>| {
+    let nap = |runner: &mut Runner<'_>| {
         run_beside();
         let before = Instant::now();
         let Rest::Until(until) = runner.lie_down(true) else {
