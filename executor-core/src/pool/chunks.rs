@@ -8,6 +8,11 @@ use std::sync::atomic::Ordering;
 use super::magazine::Magazine;
 use super::{BLOCK_SIZES, CHUNK_CELLS, MAGAZINE_CELLS, Pool};
 
+/// A page of the larger kind, in bytes, on the usual processors.
+const HUGE_PAGE: usize = 2 << 20;
+/// The block size of a message with a small payload, in bytes.
+const USUAL_MESSAGE: usize = 256;
+
 /// All chunks of a class, by address.
 pub(super) struct Chunks {
     by_address: BTreeMap<usize, Chunk>,
@@ -51,7 +56,7 @@ impl FreeList {
     }
 }
 
-/// One allocation of [`CHUNK_CELLS`] blocks.
+/// One allocation of at least [`CHUNK_CELLS`] blocks.
 struct Chunk {
     base: NonNull<u8>,
     free: FreeList,
@@ -62,6 +67,16 @@ struct Chunk {
 // SAFETY: a chunk owns its memory; its blocks are plain memory too.
 unsafe impl Send for Chunk {}
 
+/// Asks for pages that the processor finds quickly, where messages are so many that a chunk is not
+/// enough; whether there are any is the system's to say.
+fn ask_for_huge_pages(base: NonNull<u8>, size: usize) {
+    #[cfg(all(target_os = "linux", not(miri)))]
+    // SAFETY: the memory is ours, whole pages of it, and its contents stay as they are.
+    let _refused = unsafe { libc::madvise(base.as_ptr().cast(), size, libc::MADV_HUGEPAGE) };
+    #[cfg(not(all(target_os = "linux", not(miri))))]
+    let _ = (base, size);
+}
+
 impl Chunks {
     pub(super) const fn new() -> Self {
         Self {
@@ -70,8 +85,18 @@ impl Chunks {
         }
     }
 
+    /// How many blocks a chunk of the class has: those of usual messages fill a huge page.
+    fn blocks(class: usize) -> usize {
+        let size = BLOCK_SIZES[class];
+        if size < USUAL_MESSAGE {
+            CHUNK_CELLS
+        } else {
+            CHUNK_CELLS.max(HUGE_PAGE / size)
+        }
+    }
+
     fn layout(class: usize) -> Layout {
-        let size = BLOCK_SIZES[class] * CHUNK_CELLS;
+        let size = BLOCK_SIZES[class] * Self::blocks(class);
         // Aligned to its size, so that a block's address tells its chunk.
         Layout::from_size_align(size, size).expect("a chunk is a power of two of at most 4 MiB")
     }
@@ -91,7 +116,7 @@ impl Chunks {
                 pool.settled.fetch_sub(1, Ordering::Relaxed);
                 // SAFETY: the block was free in its chunk and is now ours (I1).
                 unsafe { magazine.push(block) };
-            } else if chunk.fresh < CHUNK_CELLS {
+            } else if chunk.fresh < Self::blocks(class) {
                 // SAFETY: `fresh` is below the number of blocks, so the block is in the chunk.
                 let block = unsafe { chunk.base.add(chunk.fresh * BLOCK_SIZES[class]) };
                 chunk.fresh += 1;
@@ -109,6 +134,9 @@ impl Chunks {
         let Some(base) = NonNull::new(unsafe { alloc(layout) }) else {
             handle_alloc_error(layout)
         };
+        if !self.by_address.is_empty() && layout.size() >= HUGE_PAGE {
+            ask_for_huge_pages(base, layout.size());
+        }
         let chunk = Chunk {
             base,
             free: FreeList::EMPTY,
@@ -128,7 +156,7 @@ impl Chunks {
                 .by_address
                 .get_mut(&base)
                 .expect("a block's chunk lives (I4)");
-            if chunk.free.len == 0 && chunk.fresh == CHUNK_CELLS {
+            if chunk.free.len == 0 && chunk.fresh == Self::blocks(class) {
                 self.available.push(base);
             }
             // SAFETY: the block came out of a magazine, so it is ours (I1).
