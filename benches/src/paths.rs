@@ -207,6 +207,17 @@ fn parallel_submit(rig: &mut Rig) {
     take_all!(rig.completions);
 }
 
+fn parallel_detached(rig: &mut Rig) {
+    let handled = rig.parallel.metrics().totals.handled;
+    for message in 0..MESSAGES {
+        let submitted = rig.parallel.submit_detached(Envelope::new(message), echo);
+        submitted.expect("there is room");
+    }
+    eventually("all are handled", || {
+        rig.parallel.metrics().totals.handled - handled == MESSAGES
+    });
+}
+
 fn serial_by_handle(rig: &mut Rig) {
     each!(|message| rig.stream.execute(Envelope::new(message), echo));
 }
@@ -238,6 +249,19 @@ fn serial_submit_all(rig: &mut Rig) {
         rig.completions.push(completion.expect("there is room"));
     }
     take_all!(rig.completions);
+}
+
+fn serial_detached(rig: &mut Rig) {
+    let handled = rig.stream.handled();
+    for message in 0..MESSAGES {
+        let submitted = rig.stream.submit_detached(Envelope::new(message), echo);
+        submitted.expect("there is room");
+    }
+    // The last in the order.
+    let last = rig.stream.submit(Envelope::new(0), echo);
+    let last = block_on(last.expect("there is room"));
+    assert_eq!(last.expect("it is handled"), 0);
+    assert_eq!(rig.stream.handled() - handled, MESSAGES + 1);
 }
 
 fn serial_streams(rig: &mut Rig) {
@@ -421,12 +445,14 @@ pub const PATHS: &[Path] = &[
     Path::caller("parallel execute, yields once", parallel_yielding),
     Path::caller("parallel execute, waits for a permit", parallel_waiting),
     Path::workers("parallel submit 1,000 and await", parallel_submit),
+    Path::workers("parallel submit 1,000 detached", parallel_detached),
     Path::caller("serial execute inline, by handle", serial_by_handle),
     Path::caller("serial execute inline, by key", serial_by_key),
     Path::workers("serial execute inline, yields once", serial_yielding),
     Path::workers("serial execute queued", serial_queued),
     Path::workers("serial submit and await", serial_submit),
     Path::workers("serial submit 1,000 and await", serial_submit_all),
+    Path::workers("serial submit 1,000 detached", serial_detached),
     Path::workers("serial submit to 10 streams and await", serial_streams),
     Path::workers("serial submit, waits for room", serial_waiting_for_room),
     Path::workers("serial execute from a task", serial_from_a_task),

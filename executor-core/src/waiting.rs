@@ -15,10 +15,21 @@ use crate::sync::{AtomicUsize, Ordering};
 use crate::thread_id;
 
 /// A shard's notes: tasks, and which places are vacant.
-#[derive(Default)]
 struct Notes {
     tasks: Vec<Option<NonNull<Header>>>,
     vacant: Vec<u32>,
+}
+
+/// For how many tasks a shard has room from the start.
+const ROOM: usize = 64;
+
+impl Notes {
+    fn new() -> Self {
+        Self {
+            tasks: Vec::with_capacity(ROOM),
+            vacant: Vec::with_capacity(ROOM),
+        }
+    }
 }
 
 /// The notes of some threads, and how many there are.
@@ -36,7 +47,7 @@ unsafe impl Sync for Waiting {}
 
 impl Waiting {
     pub(crate) fn new(shards: usize) -> Self {
-        let shard = || CachePadded::new((Mutex::new(Notes::default()), AtomicUsize::new(0)));
+        let shard = || CachePadded::new((Mutex::new(Notes::new()), AtomicUsize::new(0)));
         Self {
             shards: (0..shards.next_power_of_two()).map(|_| shard()).collect(),
         }
@@ -63,7 +74,7 @@ impl Waiting {
         notes.tasks[place as usize] = None;
         notes.vacant.push(place);
         if notes.vacant.len() == notes.tasks.len() && notes.tasks.len() > 1_024 {
-            *notes = Notes::default();
+            *notes = Notes::new();
         }
         self.shards[shard].1.fetch_sub(1, Ordering::SeqCst);
     }

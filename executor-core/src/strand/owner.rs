@@ -95,15 +95,19 @@ impl<O: StreamOwner> Strand<O> {
         }
         let cell = queued.pop()?;
         // SAFETY: queued cells are alive.
-        if unsafe { cell.as_ref() }.vtable().control {
-            // It may end a drain, whose report is exact.
-            self.tell(untold);
-            return Some(cell);
-        }
-        untold.left += 1;
+        let header = unsafe { cell.as_ref() };
         let room = self.owner.shared().room();
-        if untold.left == room.step() || queued.is_empty() || room.is_waited_for() {
-            room.leave(&self.head.room, std::mem::take(&mut untold.left));
+        untold.left += usize::from(!header.vtable().control);
+        if header.vtable().control
+            || untold.left == room.step()
+            || queued.is_empty()
+            || room.is_waited_for()
+        {
+            // A control may end a drain, whose report is exact.
+            self.tell(untold);
+        } else if untold.handled != 0 && header.status.is_joined() {
+            // Who is told of an outcome finds everything before it counted.
+            self.tell_handled(untold);
         }
         Some(cell)
     }
@@ -116,8 +120,12 @@ impl<O: StreamOwner> Strand<O> {
             self.owner.shared().room().leave(&self.head.room, left);
         }
         if untold.handled != 0 {
-            self.head.count_handled(std::mem::take(&mut untold.handled));
+            self.tell_handled(untold);
         }
+    }
+
+    fn tell_handled(&self, untold: &mut Untold) {
+        self.head.count_handled(std::mem::take(&mut untold.handled));
     }
 
     #[inline]

@@ -123,3 +123,22 @@ fn places_are_exact_whenever_the_stream_waits() {
         gate.open();
     });
 }
+
+#[test]
+fn who_has_an_outcome_finds_what_was_detached_before_it_counted() {
+    for host in HOSTS {
+        run(host, |core| async move {
+            let stream = executor(&core, 1_024).stream(&1);
+            let ready = |_: Envelope<()>, _| async { Ok::<_, Infallible>(()) };
+            for round in 1..=20 {
+                for _ in 0..49 {
+                    let submitted = stream.submit_detached(Envelope::new(()), ready);
+                    submitted.expect("room");
+                }
+                let last = stream.try_submit(Envelope::new(()), ready);
+                last.expect("room").await.expect("handled");
+                assert_eq!(stream.handled(), 50 * round);
+            }
+        });
+    }
+}
