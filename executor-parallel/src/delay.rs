@@ -89,11 +89,14 @@ impl ParallelExecutor {
         let admit = move |when, tick, rearm: Rearm| {
             let handler = Arc::clone(&handler);
             let once = move |envelope: Envelope<Tick>, context: PolicyContext<()>| {
-                let work = handler(envelope, context);
+                let work = rearm.begin().then(|| handler(envelope, context));
                 async move {
                     // Dropped after the handler's own future.
                     let _rearm = rearm;
-                    work.await.map(drop).map_err(drop)
+                    match work {
+                        Some(work) => work.await.map(drop).map_err(drop),
+                        None => Ok(()),
+                    }
                 }
             };
             let gate = gate.upgrade()?;

@@ -118,11 +118,14 @@ where
         let admit = move |when, tick, rearm: Rearm| {
             let handler = Arc::clone(&handler);
             let once = move |envelope: Envelope<Tick>, context: PolicyContext<S>| {
-                let work = handler(envelope, context);
+                let work = rearm.begin().then(|| handler(envelope, context));
                 async move {
                     // Dropped after the handler's own future.
                     let _rearm = rearm;
-                    work.await.map(drop).map_err(drop)
+                    match work {
+                        Some(work) => work.await.map(drop).map_err(drop),
+                        None => Ok(()),
+                    }
                 }
             };
             let delayed = strand.delay(when, Envelope::new(tick), once);

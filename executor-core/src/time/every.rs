@@ -33,6 +33,7 @@ pub struct Schedule(Arc<dyn Repeat>);
 
 /// A schedule whose ticks are of some type.
 trait Repeat: Send + Sync {
+    fn begin(&self) -> bool;
     fn advance(self: Arc<Self>);
     fn cancel(&self) -> bool;
     fn reschedule(&self, when: When) -> bool;
@@ -60,12 +61,26 @@ struct State<T, E, M> {
     number: u64,
     /// The current tick, once it is known here.
     current: Option<Delayed<T, E, M>>,
-    /// What the first cancel achieved.
+    /// Whether a tick has begun that is not over.
+    running: bool,
+    /// What the first cancel achieved; no tick begins any more.
     cancelled: Option<bool>,
 }
 
-/// Sets the next tick when it is dropped, which happens when this one is over, however it ends.
+/// A tick's part of its schedule, which sets the next one when it is dropped: when this one is over,
+/// however it ends.
 pub struct Rearm(Option<Arc<dyn Repeat>>);
+
+impl Rearm {
+    /// The tick begins; false: its schedule was cancelled, and it is to do nothing.
+    ///
+    /// The tick asks here, since whoever cancels may come when it is scheduled and not known to its
+    /// schedule yet.
+    #[must_use]
+    pub fn begin(&self) -> bool {
+        self.0.as_ref().is_some_and(|schedule| schedule.begin())
+    }
+}
 
 impl Drop for Rearm {
     fn drop(&mut self) {
@@ -123,7 +138,14 @@ impl<T: 'static, E: 'static, M: 'static> Repeat for Repeated<T, E, M>
 where
     Delayed<T, E, M>: Send,
 {
+    fn begin(&self) -> bool {
+        let mut state = self.lock();
+        state.running = state.cancelled.is_none();
+        state.running
+    }
+
     fn advance(self: Arc<Self>) {
+        self.lock().running = false;
         let Some(core) = self.core.upgrade() else {
             return;
         };
@@ -145,13 +167,14 @@ where
         if let Some(achieved) = state.cancelled {
             return achieved;
         }
-        // Until the tick is known to run, nothing does.
-        state.cancelled = Some(true);
+        let achieved = !state.running;
+        state.cancelled = Some(achieved);
         let current = state.current.take();
         drop(state);
-        // Without the lock: the tick drops its `Rearm`.
-        let achieved = current.is_none_or(|mut tick| tick.cancel());
-        self.lock().cancelled = Some(achieved);
+        // Without the lock: a tick that is cancelled drops its `Rearm`.
+        if let Some(mut tick) = current {
+            tick.cancel();
+        }
         achieved
     }
 
@@ -200,6 +223,7 @@ impl Schedule {
                 period,
                 number: 0,
                 current: None,
+                running: false,
                 cancelled: None,
             }),
         });
@@ -207,8 +231,9 @@ impl Schedule {
         Some(Self(schedule))
     }
 
-    /// Ends the schedule: no tick will start any more. False: one is running now, and goes on. It may
-    /// be called again, and gives the same answer.
+    /// Ends the schedule: when this returns, no tick starts any more. True: none is running either.
+    /// False: one has started and goes on; its context, if it has one, tells it. It may be called
+    /// again, and gives the same answer.
     pub fn cancel(&mut self) -> bool {
         self.0.cancel()
     }
@@ -263,8 +288,10 @@ impl WorkerCore {
             let handle = weak.upgrade()?;
             let make = Arc::clone(&make);
             let work = async move {
-                let _rearm: Rearm = rearm;
-                make(tick).await;
+                let rearm: Rearm = rearm;
+                if rearm.begin() {
+                    make(tick).await;
+                }
             };
             WorkerCore { handle }.spawn_when(when, work).ok()
         };
@@ -278,6 +305,10 @@ impl WorkerCore {
 struct Over;
 
 impl Repeat for Over {
+    fn begin(&self) -> bool {
+        false
+    }
+
     fn advance(self: Arc<Self>) {}
 
     fn cancel(&self) -> bool {

@@ -172,3 +172,34 @@ fn a_schedule_moves_and_ends() {
     assert!(block_on(executor.drain(DEADLINE)).is_complete());
     assert_eq!(ticks.load(Ordering::SeqCst), 3);
 }
+
+#[test]
+fn no_tick_starts_once_a_cancel_has_returned() {
+    for round in 0..if cfg!(debug_assertions) { 300 } else { 5_000 } {
+        let (clock, executor) = rig(2, 8);
+        let (cancelled, late) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let ticks = Arc::new(AtomicU64::new(0));
+        let seen = (
+            Arc::clone(&cancelled),
+            Arc::clone(&late),
+            Arc::clone(&ticks),
+        );
+        let handler = move |_: Envelope<Tick>, _: PolicyContext<()>| {
+            let (cancelled, late, ticks) = &seen;
+            late.fetch_add(cancelled.load(Ordering::SeqCst), Ordering::SeqCst);
+            ticks.fetch_add(1, Ordering::SeqCst);
+            std::future::ready(Ok::<_, Infallible>(()))
+        };
+        let schedule = executor.schedule_every(SECOND, MissedTick::Burst, handler);
+        let mut schedule = schedule.expect("open");
+        clock.advance(SECOND * 1_000);
+        until("some ticks start", || {
+            ticks.load(Ordering::SeqCst) > round % 50
+        });
+        // One that had begun may get here later.
+        let running = u64::from(!schedule.cancel());
+        cancelled.store(1, Ordering::SeqCst);
+        assert!(block_on(executor.drain(DEADLINE)).is_complete());
+        assert!(late.load(Ordering::SeqCst) <= running, "round {round}");
+    }
+}

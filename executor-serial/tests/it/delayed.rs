@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use executor_serial::{
     Completion, Delayed, Envelope, Failure, MissedTick, PolicyContext, RejectReason,
-    SerialExecutor, Shutdown, VirtualClock, WorkerCore,
+    SerialExecutor, Shutdown, Tick, VirtualClock, WorkerCore,
 };
 use tokio::sync::Semaphore;
 
@@ -324,7 +324,7 @@ fn a_schedule_ticks_survives_panics_and_is_cancelled() {
         1,
         SECOND,
         MissedTick::Skip,
-        move |tick: Envelope<executor_serial::Tick>, _| {
+        move |tick: Envelope<Tick>, _| {
             let noted = Arc::clone(&noted);
             async move {
                 noted.lock().expect("whole").push(tick.payload);
@@ -430,4 +430,39 @@ fn creating_and_cancelling_leaves_memory_as_it_was() {
     rig.clock.advance(DEADLINE * 2);
     drop(stream);
     assert_eq!(fired.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn no_tick_starts_once_a_cancel_has_returned() {
+    for round in 0..if cfg!(debug_assertions) { 300 } else { 5_000 } {
+        let rig = rig(8);
+        let (cancelled, late) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let ticks = Arc::new(AtomicU64::new(0));
+        let seen = (
+            Arc::clone(&cancelled),
+            Arc::clone(&late),
+            Arc::clone(&ticks),
+        );
+        let handler = move |_: Envelope<Tick>, _: PolicyContext<()>| {
+            let (cancelled, late, ticks) = &seen;
+            late.fetch_add(cancelled.load(Ordering::SeqCst), Ordering::SeqCst);
+            ticks.fetch_add(1, Ordering::SeqCst);
+            std::future::ready(Ok::<_, Infallible>(()))
+        };
+        let schedule = rig
+            .executor
+            .schedule_every(1, SECOND, MissedTick::Burst, handler);
+        let mut schedule = schedule.expect("open");
+        rig.clock.advance(SECOND * 1_000);
+        until("some ticks start", || {
+            ticks.load(Ordering::SeqCst) > round % 50
+        });
+        // One that had begun may get here later.
+        let running = u64::from(!schedule.cancel());
+        cancelled.store(1, Ordering::SeqCst);
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let drained = (runtime.expect("a runtime")).block_on(rig.executor.drain(DEADLINE));
+        assert!(drained.is_complete());
+        assert!(late.load(Ordering::SeqCst) <= running, "round {round}");
+    }
 }
