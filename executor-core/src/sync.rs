@@ -20,6 +20,8 @@ pub(crate) use loom::sync::atomic::{AtomicU8, AtomicUsize, fence};
 pub use loom::sync::atomic::{AtomicU64, Ordering};
 #[cfg(loom)]
 pub(crate) use loom::sync::{Mutex, MutexGuard};
+#[cfg(loom)]
+pub use loom::thread::yield_now;
 #[cfg(not(loom))]
 pub(crate) use plain::{Mutex, MutexGuard};
 #[cfg(not(loom))]
@@ -28,9 +30,6 @@ pub(crate) use std::sync::atomic::fence;
 pub(crate) use std::sync::atomic::{AtomicU8, AtomicUsize};
 #[cfg(not(any(loom, executor_chaos)))]
 pub use std::sync::atomic::{AtomicU64, Ordering};
-
-#[cfg(loom)]
-pub use loom::thread::yield_now;
 #[cfg(not(loom))]
 pub use std::thread::yield_now;
 

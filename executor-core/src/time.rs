@@ -33,6 +33,7 @@ use clockwork::Clockwork;
 use entry::{Entry, LAST_TICK};
 use keeper::Keeper;
 use kind::Kind;
+use remains::is_settling_here;
 use timer::Timer;
 use wheel::NEVER;
 
@@ -211,15 +212,17 @@ impl CoreShared {
         }
     }
 
-    /// Fires all that is due, on this thread, or waits until others have: a virtual clock was moved.
+    /// Fires all that is due, and waits for what others fire just now: a virtual clock was moved.
     pub(crate) fn fire_due(&self) {
-        // A waker that is woken by a timer that fires here leaves the rest to that turn.
-        while !self.timers.clockwork.is_firing_here()
-            && (self.timers.clockwork.is_turning() || self.timers.is_due_virtually())
-        {
-            if !self.tend() {
-                std::thread::yield_now();
-            }
+        let clockwork = self.timers.clockwork;
+        if clockwork.is_firing_here() {
+            // Of a waker that is woken in the turn; the rest is left to that turn.
+            return;
+        }
+        clockwork.catch_up(|| clockwork.turn(self, self.timers.present()));
+        self.announce_next();
+        if !is_settling_here() {
+            clockwork.wait_until_settled();
         }
     }
 
@@ -243,10 +246,13 @@ impl CoreShared {
         let now = timers.present();
         let mut fired = false;
         for _ in 0..SLICES {
-            if timers.clockwork.next() > now || !timers.clockwork.turn(self, now) {
+            if timers.clockwork.next() > now {
                 break;
             }
-            fired = true;
+            match timers.clockwork.turn(self, now) {
+                None | Some(0) => break,
+                Some(_) => fired = true,
+            }
         }
         self.announce_next();
         fired

@@ -20,6 +20,7 @@ use crate::time::wheel::NEVER;
 #[derive(Default)]
 struct Work {
     fired: Plain,
+    settled: Plain,
     ended: Plain,
 }
 
@@ -38,7 +39,11 @@ impl Work {
 
 static COUNTED: Kind = Kind {
     admit: |_, _| unreachable!("the model admits"),
-    settle: |_| {},
+    settle: |work| {
+        // SAFETY: it is a counter, which `settle_later` gave.
+        let work = unsafe { &*work.cast::<Work>() };
+        work.settled.fetch_add(1, SeqCst);
+    },
     end: |cell| {
         // SAFETY: all cells here are counters.
         unsafe { Work::of(cell) }.ended.fetch_add(1, SeqCst);
@@ -59,6 +64,15 @@ fn schedule(clockwork: &'static Clockwork, tick: u64) -> (&'static Work, Timer, 
     let earliest = unsafe { clockwork.schedule(entry, tick) };
     // SAFETY: as above.
     (work, unsafe { Timer::new(entry, clockwork) }, earliest)
+}
+
+/// Fires what is due at `now`, and leaves something to settle; `None`: somebody else has the turn.
+fn settle_later(clockwork: &Clockwork, now: u64) -> Option<usize> {
+    clockwork.turn_with(now, |_, cell| {
+        // SAFETY: all cells here are counters.
+        unsafe { Work::of(cell) }.fired.fetch_add(1, SeqCst);
+        Some(cell.as_ptr().cast_const().cast())
+    })
 }
 
 /// Fires what is due at `now`.
@@ -146,6 +160,24 @@ fn a_timer_pushed_during_a_turn_is_told_as_the_next() {
         assert!(clockwork.next() <= 5, "{}", clockwork.next());
         drop((far, near));
     });
+}
+
+#[test]
+fn who_moves_the_clock_finds_all_that_is_due_fired_and_settled() {
+    for timers in [1, 2] {
+        loom::model(move || {
+            let clockwork = clockwork();
+            let due: Vec<_> = (0..timers).map(|_| schedule(clockwork, 5).0).collect();
+            let worker = thread::spawn(move || settle_later(clockwork, 5));
+            clockwork.catch_up(|| settle_later(clockwork, 5));
+            clockwork.wait_until_settled();
+            for work in due {
+                assert_eq!(work.fired.load(SeqCst), 1);
+                assert_eq!(work.settled.load(SeqCst), 1);
+            }
+            worker.join().unwrap();
+        });
+    }
 }
 
 /// A worker that goes to sleep, and one who makes the next tick earlier.

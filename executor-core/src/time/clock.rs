@@ -75,11 +75,15 @@ impl VirtualClock {
 
     /// Moves it on by `by`, and fires what is due then.
     ///
-    /// When it returns, every delayed message that is due has its place in its queue, and every task
-    /// and sleeper was given to the workers, which run them on their own threads: wait for what is to
-    /// happen, or drain the executor. What handlers schedule counts from the time to which the clock
-    /// was moved; to see each timer at its own time, move it to
-    /// [`WorkerCore::next_timer`](crate::WorkerCore::next_timer) step by step. It stops at 584 years.
+    /// When it returns, every delayed message that is due has its place in its queue, every task was
+    /// given to the workers and every sleeper woken, also those that a worker was just about to fire.
+    /// They run on the workers' threads: wait for what is to happen, or drain the executor. What
+    /// handlers schedule counts from the time to which the clock was moved; to see each timer at its
+    /// own time, move it to [`WorkerCore::next_timer`](crate::WorkerCore::next_timer) step by step. It
+    /// stops at 584 years.
+    ///
+    /// It may be called anywhere. Of a waker that is woken by a timer it does not wait for what other
+    /// threads are waking at that moment, and neither do they for it.
     pub fn advance(&self, by: Duration) {
         let by = nanos_of(by);
         let moved = |nanos: u64| Some(nanos.saturating_add(by));

@@ -15,6 +15,7 @@
 //! | `turning` | 1: somebody has the turn, and with it the wheel, the entries in it, and those taken |
 //! | `next` | a tick not later than that of any timer, in the wheel or a lane; `NEVER`: no timer |
 //! | `asked` | a bit for each lane that somebody wants looked at, who could not have the turn |
+//! | `unsettled` | how many threads have fired timers in a turn and not yet done what is left of them |
 //!
 //! # Invariants
 //! - I1. The wheel is touched in the turn alone. No thread waits for the turn but one that ends a
@@ -28,6 +29,8 @@
 //! - I4. An entry whose push is under way is linked in the wheel or pushed for the first time: the
 //!   end of a core, which waits until the wheel is empty, waits for it. So a handle may push without
 //!   holding the core, whose clockwork is never freed: it serves a later core.
+//! - I5. Who moved the clock has a turn after that in which nothing more is due, and then finds
+//!   `unsettled` at 0. What others have fired they fired in turns before, in which they were counted.
 
 use std::cell::{Cell, UnsafeCell};
 use std::ptr::{self, NonNull};
@@ -39,7 +42,7 @@ use crate::cell::Header;
 use crate::core::CoreShared;
 use crate::lane::Lane;
 use crate::sync::plain::Mutex;
-use crate::sync::{AtomicU8, AtomicU64, Ordering, model_fence};
+use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering, model_fence, yield_now};
 use crate::time::entry::{Entry, Fire, Taken};
 use crate::time::kind::{Kind, Remains};
 use crate::time::remains::{Ended, Fired, Left, SLICE};
@@ -57,6 +60,7 @@ pub(crate) struct Clockwork {
     next: CachePadded<AtomicU64>,
     turning: CachePadded<AtomicU8>,
     asked: AtomicU64,
+    unsettled: AtomicUsize,
     wheel: UnsafeCell<Wheel>,
     /// The core that it serves now; locked for a moment, and rarely.
     core: Mutex<Weak<CoreShared>>,
@@ -137,7 +141,7 @@ impl Turn<'_> {
     fn fire(
         &mut self,
         mut admit: impl FnMut(&'static Kind, NonNull<Header>) -> Option<Remains>,
-        fired: &mut Fired,
+        fired: &mut Fired<'_>,
     ) {
         while fired.count < SLICE {
             let Some(node) = self.wheel().pop() else {
@@ -174,6 +178,7 @@ impl Clockwork {
             next: CachePadded::new(AtomicU64::new(NEVER)),
             turning: CachePadded::new(AtomicU8::new(0)),
             asked: AtomicU64::new(0),
+            unsettled: AtomicUsize::new(0),
             wheel: UnsafeCell::new(Wheel::new()),
             core: Mutex::new(Weak::new()),
         }
@@ -200,7 +205,7 @@ impl Clockwork {
                 self.next.store(NEVER, Ordering::SeqCst);
                 break;
             }
-            std::thread::yield_now();
+            yield_now();
         }
         IDLE.lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -217,11 +222,6 @@ impl Clockwork {
     #[inline]
     pub(crate) fn next(&self) -> u64 {
         self.next.load(Ordering::SeqCst)
-    }
-
-    /// Whether somebody has the turn.
-    pub(crate) fn is_turning(&self) -> bool {
-        self.turning.load(Ordering::SeqCst) != 0
     }
 
     /// Whether this thread is firing its timers.
@@ -317,8 +317,9 @@ impl Clockwork {
         }
     }
 
-    /// Fires a slice of what is due at the tick `now`; false: nothing was, or somebody is at it.
-    pub(crate) fn turn(&self, core: &CoreShared, now: u64) -> bool {
+    /// Fires a slice of what is due at the tick `now`, and says how many timers: fewer than a
+    /// [`SLICE`] were all. None: somebody else has the turn.
+    pub(crate) fn turn(&self, core: &CoreShared, now: u64) -> Option<usize> {
         // SAFETY: the entry, which was the work's runner, has let go of it.
         self.turn_with(now, |kind, cell| unsafe { (kind.admit)(cell, core) })
     }
@@ -328,12 +329,10 @@ impl Clockwork {
         &self,
         now: u64,
         admit: impl FnMut(&'static Kind, NonNull<Header>) -> Option<Remains>,
-    ) -> bool {
-        let mut fired = Fired::new();
+    ) -> Option<usize> {
         let mut ended = Ended::none();
-        let Some(mut turn) = self.try_turn() else {
-            return false;
-        };
+        let mut fired = Fired::new();
+        let mut turn = self.try_turn()?;
         self.next.store(NEVER, Ordering::SeqCst);
         turn.take_in_all(&mut ended);
         turn.wheel().advance(now);
@@ -342,9 +341,29 @@ impl Clockwork {
         FIRING.set(outer);
         let next = turn.wheel().next();
         self.next.fetch_min(next, Ordering::SeqCst);
+        fired.count_on(&self.unsettled);
         drop(turn);
         self.serve_asked(&mut ended);
-        fired.count != 0
+        Some(fired.count)
+    }
+
+    /// Takes turns until nothing more is due (I5).
+    pub(crate) fn catch_up(&self, mut turn: impl FnMut() -> Option<usize>) {
+        loop {
+            match turn() {
+                Some(fired) if fired < SLICE => return,
+                Some(_) => {}
+                // A turn is short, and nothing in it waits.
+                None => yield_now(),
+            }
+        }
+    }
+
+    /// Waits until others have done what is left of the timers that they have fired.
+    pub(crate) fn wait_until_settled(&self) {
+        while self.unsettled.load(Ordering::SeqCst) != 0 {
+            yield_now();
+        }
     }
 
     /// Ends all timers for which `which` holds, of what is pending now; in vain on a thread that is
@@ -359,7 +378,7 @@ impl Clockwork {
             let mut under_way = false;
             let Some(mut turn) = self.try_turn() else {
                 // A turn is short, and nothing in it waits.
-                std::thread::yield_now();
+                yield_now();
                 continue;
             };
             self.next.store(NEVER, Ordering::SeqCst);
@@ -399,7 +418,7 @@ impl Clockwork {
             if !under_way {
                 return;
             }
-            std::thread::yield_now();
+            yield_now();
         }
     }
 }

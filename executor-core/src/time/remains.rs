@@ -1,10 +1,12 @@
 //! What is left to do for timers once the turn is over: what may run code of the user.
 
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
 use crate::cell::Header;
 use crate::lane::Link;
+use crate::sync::{AtomicUsize, Ordering};
 use crate::time::entry::Entry;
 use crate::time::kind::{Kind, Remains};
 
@@ -56,27 +58,49 @@ pub(crate) unsafe fn end(entry: NonNull<Entry>) {
     unsafe { (kind.end)(cell) };
 }
 
-/// What is left of fired timers once the turn is over.
+thread_local! {
+    /// Whether this thread settles what it has fired.
+    static SETTLING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread settles what it has fired; two who do must not wait for each other.
+pub(crate) fn is_settling_here() -> bool {
+    SETTLING.get()
+}
+
+/// Counts somebody who has fired timers that are not settled yet.
+struct Unsettled<'a>(&'a AtomicUsize);
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        // ORDERING: Release: whoever finds nobody here sees all that was settled.
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// What is left of a fired timer once the turn is over.
 #[derive(Clone, Copy)]
 pub(crate) enum Left {
     Settle(&'static Kind, Remains),
     Refused(&'static Kind, NonNull<Header>),
 }
 
-/// A slice of fired timers.
-pub(crate) struct Fired {
+/// A slice of fired timers; dropped, it does what is left of them.
+pub(crate) struct Fired<'a> {
     left: [MaybeUninit<Left>; SLICE],
     len: usize,
     /// How many have fired, those of which nothing is left included.
     pub(crate) count: usize,
+    unsettled: Option<Unsettled<'a>>,
 }
 
-impl Fired {
+impl<'a> Fired<'a> {
     pub(crate) const fn new() -> Self {
         Self {
             left: [MaybeUninit::uninit(); SLICE],
             len: 0,
             count: 0,
+            unsettled: None,
         }
     }
 
@@ -84,17 +108,37 @@ impl Fired {
         self.left[self.len].write(left);
         self.len += 1;
     }
+
+    /// Is counted among those who have something to settle, until it is settled.
+    pub(crate) fn count_on(&mut self, unsettled: &'a AtomicUsize) {
+        if self.len != 0 {
+            unsettled.fetch_add(1, Ordering::SeqCst);
+            self.unsettled = Some(Unsettled(unsettled));
+        }
+    }
+
+    fn left(&self) -> impl Iterator<Item = Left> {
+        let written = &self.left[..self.len];
+        // SAFETY: the first `len` were written.
+        written.iter().map(|left| unsafe { left.assume_init() })
+    }
 }
 
-impl Drop for Fired {
+impl Drop for Fired<'_> {
     fn drop(&mut self) {
-        for left in &self.left[..self.len] {
-            // SAFETY: the first `len` were written.
-            match unsafe { left.assume_init() } {
+        let outer = SETTLING.replace(true);
+        for left in self.left() {
+            if let Left::Settle(kind, remains) = left {
                 // SAFETY: `admit` gave it, and it is settled once.
-                Left::Settle(kind, remains) => unsafe { (kind.settle)(remains) },
+                unsafe { (kind.settle)(remains) };
+            }
+        }
+        SETTLING.set(outer);
+        self.unsettled = None;
+        for left in self.left() {
+            if let Left::Refused(kind, cell) = left {
                 // SAFETY: `admit` has refused it, so it is still ours to run.
-                Left::Refused(kind, cell) => unsafe { (kind.end)(cell) },
+                unsafe { (kind.end)(cell) };
             }
         }
     }

@@ -642,3 +642,79 @@ fn no_tick_starts_once_a_cancel_has_returned() {
         assert!(late.load(Ordering::SeqCst) <= running, "round {round}");
     }
 }
+
+/// A waker that is in no hurry: it tells that it is woken, and goes on a while after it was told to.
+struct Slow {
+    woken: Sender<()>,
+    told: AtomicBool,
+    done: AtomicBool,
+}
+
+impl Wake for Slow {
+    fn wake(self: Arc<Self>) {
+        self.woken.send(()).expect("the test listens");
+        let until = Instant::now() + DEADLINE;
+        while !self.told.load(Ordering::SeqCst) {
+            assert!(Instant::now() < until, "not told within {DEADLINE:?}");
+            thread::yield_now();
+        }
+        (0..10_000).for_each(|_| thread::yield_now());
+        self.done.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn an_advance_waits_for_what_another_thread_is_firing() {
+    let (clock, core) = virtual_core(1);
+    let (woken, waking) = channel();
+    let slow = Arc::new(Slow {
+        woken,
+        told: AtomicBool::new(false),
+        done: AtomicBool::new(false),
+    });
+    let mut sleeper = core.sleep(MILLISECOND);
+    let waker = Waker::from(Arc::clone(&slow));
+    let polled = std::pin::Pin::new(&mut sleeper).poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    let other = clock.clone();
+    let firing = thread::spawn(move || other.advance(MILLISECOND));
+    waking.recv_timeout(DEADLINE).expect("it is being woken");
+    slow.told.store(true, Ordering::SeqCst);
+    clock.advance(MILLISECOND);
+    assert!(slow.done.load(Ordering::SeqCst), "it was not woken yet");
+    firing.join().expect("no panic");
+}
+
+/// A waker that moves the clock when it is woken, and counts how often.
+struct Advancing(VirtualClock, AtomicUsize);
+
+impl Wake for Advancing {
+    fn wake(self: Arc<Self>) {
+        self.0.advance(MILLISECOND);
+        self.1.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn wakers_and_handlers_may_move_the_clock() {
+    let (clock, core) = virtual_core(3);
+    let waking = Arc::new(Advancing(clock.clone(), AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&waking));
+    let mut sleepers: Vec<_> = (1..=100)
+        .map(|delay| core.sleep(delay * MILLISECOND))
+        .collect();
+    for sleeper in &mut sleepers {
+        let polled = std::pin::Pin::new(sleeper).poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+    }
+    // Each of three workers wakes some, which move it further.
+    let moving = (0..3).map(|_| {
+        let clock = clock.clone();
+        core.spawn_fn(move || (0..20).for_each(|_| clock.advance(MILLISECOND)))
+    });
+    let moving: Vec<_> = moving.collect();
+    for moved in moving {
+        wait(moved.expect("open")).expect("it ran");
+    }
+    assert_eq!(waking.1.load(Ordering::SeqCst), sleepers.len());
+}
