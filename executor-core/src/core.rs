@@ -6,7 +6,7 @@ use std::fmt;
 use std::future::Future;
 use std::ptr::NonNull;
 use std::sync::{Arc, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 use tokio::runtime::Handle;
@@ -25,6 +25,7 @@ use crate::task::{Call, Nowhere, OnCore, Promise, Spawned, promise};
 use crate::thread_id;
 use crate::time::Timers;
 use crate::time::sleep::within;
+use crate::time::term::Term;
 use crate::waiting::Waiting;
 use crate::worker::{self, Worker};
 
@@ -404,12 +405,12 @@ impl WorkerCore {
         if self.is_inside() {
             return self.report(false);
         }
-        let until = Instant::now().checked_add(deadline);
+        let term = Term::new(&shared.timers, deadline);
         loop {
             // The executors first: of a message that runs on its caller the workers know nothing.
             let mut left = 0;
             for executor in shared.live_executors() {
-                left += executor.settle(remaining(until, deadline)).await;
+                left += executor.settle(term.left()).await;
             }
             if left != 0 {
                 let waiting = shared.waiting.len() as u64;
@@ -420,8 +421,7 @@ impl WorkerCore {
             }
             let (promise, quiet) = promise();
             shared.watch(Watcher::Quiet(promise));
-            let limit = remaining(until, deadline);
-            if within(&self.handle.0, limit, quiet).await.is_none() {
+            if within(&self.handle.0, term.left(), quiet).await.is_none() {
                 return self.report(false);
             }
             if shared.executors_are_idle() {
@@ -444,11 +444,10 @@ impl WorkerCore {
     /// # Cancel safety
     /// Once polled, the shutdown goes on by itself.
     pub async fn shutdown(&self, mode: Shutdown, deadline: Duration) -> Report {
-        let until = Instant::now().checked_add(deadline);
+        let term = Term::new(&self.shared().timers, deadline);
         let mut report = Report::default();
         for executor in self.shared().live_executors() {
-            let left = remaining(until, deadline);
-            report.add(executor.close(mode, left).await);
+            report.add(executor.close(mode, term.left()).await);
         }
         self.shared().close(mode == Shutdown::Abort);
         if self.is_inside() {
@@ -456,8 +455,7 @@ impl WorkerCore {
         }
         let (promise, empty) = promise();
         self.shared().watch(Watcher::Empty(promise));
-        let left = remaining(until, deadline);
-        if within(&self.handle.0, left, empty).await.is_none() {
+        if within(&self.handle.0, term.left(), empty).await.is_none() {
             report.add(self.report(false));
         }
         report
@@ -494,13 +492,6 @@ impl WorkerCore {
             parks: sum(|worker| &worker.counts.parks),
         }
     }
-}
-
-/// What is left of `deadline`, which ends at `until` unless that is beyond the clock's range.
-fn remaining(until: Option<Instant>, deadline: Duration) -> Duration {
-    until.map_or(deadline, |until| {
-        until.saturating_duration_since(Instant::now())
-    })
 }
 
 pub(crate) fn refused<F>(work: F) -> Rejected<F> {

@@ -30,6 +30,7 @@ pub use crate::serial_shared::SerialShared;
 pub use crate::strand::{Draft, Started, Strand, StreamOwner};
 pub use crate::task::{Ended, Limiter, Promise, promise};
 pub use crate::time::every::Rearm;
+pub use crate::time::term::Term;
 
 /// The atomics and locks of this build.
 pub mod sync {
@@ -55,6 +56,11 @@ pub fn check_exit(core: &WorkerCore) {
 /// Waits for `work`, but not longer than `limit`.
 pub async fn within<F: Future>(core: &WorkerCore, limit: Duration, work: F) -> Option<F::Output> {
     crate::time::sleep::within(&core.handle.0, limit, work).await
+}
+
+/// The end of `deadline`, by the clock of the core.
+pub fn term(core: &WorkerCore, deadline: Duration) -> Term<'_> {
+    Term::new(&core.shared().timers, deadline)
 }
 
 /// Whether blocking this thread could keep the work that it waits for from running.

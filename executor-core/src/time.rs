@@ -18,6 +18,7 @@ pub(crate) mod kind;
 pub(crate) mod remains;
 pub(crate) mod sleep;
 mod standby;
+pub(crate) mod term;
 pub(crate) mod timer;
 pub(crate) mod wheel;
 

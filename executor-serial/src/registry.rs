@@ -9,14 +9,14 @@
 use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use executor_core::engine::sync::{Mutex, MutexGuard};
 use executor_core::engine::{
     Lifecycle, SerialShared, Strand, StreamOwner, drop_quietly, in_handler, promise, run_quietly,
-    within,
+    term, within,
 };
 use executor_core::{Report, Shutdown, Totals};
 
@@ -304,7 +304,7 @@ where
             return busy();
         }
         let shared = &self.shared;
-        let until = Instant::now().checked_add(deadline);
+        let term = term(shared.worker_core(), deadline);
         shared.next_generation();
         loop {
             let descendants = shared.descendants();
@@ -316,10 +316,8 @@ where
                 stream.after_queued(move || drop(round));
             }
             drop(round);
-            let left = until.map_or(deadline, |until| {
-                until.saturating_duration_since(Instant::now())
-            });
-            if within(shared.worker_core(), left, passed).await.is_none() {
+            let in_time = within(shared.worker_core(), term.left(), passed).await;
+            if in_time.is_none() {
                 return busy();
             }
             if shared.descendants() == descendants {
