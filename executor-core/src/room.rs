@@ -193,20 +193,24 @@ impl Bounds {
     /// Takes a place, unless the queue is full or somebody waits for a place in it.
     #[inline]
     pub(crate) fn try_enter(&self, room: &Room) -> Result<(), RejectReason> {
+        let taken = self.enter(room);
+        if matches!(taken, Err(RejectReason::TotalFull { .. })) {
+            // The place in the room that was held for a moment may have turned a waiter away.
+            self.serve_line(room);
+        }
+        taken
+    }
+
+    /// The same where nobody can be served, as with [`Bounds::vacate`] and [`Bounds::line_up`]: the
+    /// caller calls [`Bounds::serve_line`] later.
+    #[inline]
+    pub(crate) fn enter(&self, room: &Room) -> Result<(), RejectReason> {
         if self.is_waited_for() && self.lock().by_room.contains_key(&key(room)) {
             return Err(RejectReason::Full {
                 limit: self.per_stream,
             });
         }
-        let taken = self.take(room);
-        if matches!(taken, Err(RejectReason::TotalFull { .. })) {
-            // The place in the room that was held for a moment may have turned a waiter away.
-            model_fence();
-            if self.is_waited_for() {
-                self.serve(room);
-            }
-        }
-        taken
+        self.take(room)
     }
 
     #[inline]
@@ -228,11 +232,23 @@ impl Bounds {
     /// Gives places back, or to the first waiters.
     #[inline]
     pub(crate) fn leave(&self, room: &Room, places: usize) {
+        self.vacate(room, places);
+        self.serve_line(room);
+    }
+
+    /// Gives places back where nobody can be served.
+    #[inline]
+    pub(crate) fn vacate(&self, room: &Room, places: usize) {
         // ORDERING: SeqCst, before the look at `waiting` (see the module).
         room.0.fetch_sub(places, Ordering::SeqCst);
         if let Some((_, queued)) = &self.total {
             queued.fetch_sub(places, Ordering::SeqCst);
         }
+    }
+
+    /// Hands free places to those who wait, if somebody does.
+    #[inline]
+    pub(crate) fn serve_line(&self, room: &Room) {
         model_fence();
         if self.is_waited_for() {
             self.serve(room);
@@ -288,23 +304,16 @@ impl Bounds {
         line.pop_front()
     }
 
-    /// Waits in line for a place in the strand's queue.
+    /// Waits in line for a place in the strand's queue; it may be there when this returns.
     pub(crate) fn wait<O: StreamOwner>(&self, strand: &Arc<Strand<O>>) -> Completion<Slot<O>> {
         let (promise, completion) = promise();
-        let waiter = StrandWaiter {
+        let waiter = Queued::new(StrandWaiter {
             strand: Arc::clone(strand),
             promise: Some(promise),
-        };
-        self.wait_in_line(strand.room(), waiter);
-        completion
-    }
-
-    /// Puts a waiter in line; it may have its place when this returns.
-    pub(crate) fn wait_in_line(&self, room: &Room, waiter: impl Waiter + 'static) {
-        let waiter = Queued::new(waiter);
+        });
         let mut gone = Vec::new();
         let mut lines = self.lock();
-        let line = lines.of(room);
+        let line = lines.of(strand.room());
         // Those who gave up in the middle of the line leave with the next who comes.
         for _ in 0..line.len() {
             match line.pop_front() {
@@ -313,13 +322,23 @@ impl Bounds {
             }
         }
         self.waiting.fetch_sub(gone.len(), Ordering::SeqCst);
+        self.push(line, waiter);
+        drop(lines);
+        drop(gone);
+        self.serve_line(strand.room());
+        completion
+    }
+
+    /// Puts a waiter in line where nobody can be served.
+    pub(crate) fn line_up(&self, room: &Room, waiter: impl Waiter + 'static) {
+        let waiter = Queued::new(waiter);
+        self.push(self.lock().of(room), waiter);
+    }
+
+    fn push(&self, line: &mut Line, waiter: Queued) {
         line.push_back(waiter);
         // ORDERING: SeqCst, before the last look for room in `serve` (see the module).
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        drop(lines);
-        drop(gone);
-        model_fence();
-        self.serve(room);
     }
 
     /// Turns everybody away; their completions end as aborted.

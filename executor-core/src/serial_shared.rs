@@ -3,7 +3,7 @@
 use crate::core::{CoreShared, WorkerCore};
 use crate::environment::Environment;
 use crate::metrics::{Counters, Event, Totals};
-use crate::room::Bounds;
+use crate::room::{Bounds, Room};
 use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 const OPEN: u8 = 0;
@@ -123,6 +123,15 @@ impl SerialShared {
     /// Turns away who waits for room; after [`SerialShared::close`] and closing every stream.
     pub fn turn_waiters_away(&self) {
         self.bounds.close();
+    }
+
+    /// Serves those who wait for room, or turns them away when new messages are refused.
+    pub(crate) fn serve_line(&self, room: &Room) {
+        self.bounds.serve_line(room);
+        if self.is_closed() {
+            // Somebody may have come too late to be turned away.
+            self.turn_waiters_away();
+        }
     }
 
     #[inline]

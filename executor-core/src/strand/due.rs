@@ -3,7 +3,8 @@
 //! A delayed message is a cell like any other, whose runner is its timer until it is admitted. The
 //! timer has one count of the stream's `Arc`, so the stream is neither evicted nor freed meanwhile.
 //! Admission is a push as in `submit`; a message that finds the queue full waits in line for its
-//! place, with those who wait in `submit_wait`.
+//! place, with those who wait in `submit_wait`. The line is served after the turn, since that wakes
+//! those who wait, and drops messages that are turned away: code of the user.
 
 use std::future::Future;
 use std::ptr::NonNull;
@@ -28,15 +29,27 @@ use crate::time::kind::{Kind, end_cell};
 /// A delayed message of a stream.
 static DUE: Kind = Kind {
     admit,
-    // SAFETY: `admit` gave the head, whose count was the timer's.
-    settle: |head| unsafe { unhold(head.cast_mut().cast()) },
+    settle: |head| {
+        let Some(head) = NonNull::new(head.cast_mut().cast::<Head>()) else {
+            return;
+        };
+        // SAFETY: `admit` gave the head, whose count was the timer's.
+        let fields = unsafe { head.as_ref() };
+        fields.shared.serve_line(&fields.room);
+        // SAFETY: as above.
+        unsafe { (vtable_of(head).unhold)(head) };
+    },
     end: |cell| {
         // SAFETY: the cell is ours to run, and a message of a stream.
         let head = unsafe { scope_of::<StrandScope>(cell) }.head;
         // SAFETY: it was not started.
         unsafe { end_cell(cell) };
-        // SAFETY: the count was the timer's.
-        unsafe { unhold(head.as_ptr()) };
+        // SAFETY: the count is the timer's.
+        let fields = unsafe { head.as_ref() };
+        // A place that it had for a moment may have turned somebody away.
+        fields.shared.room().serve_line(&fields.room);
+        // SAFETY: as above.
+        unsafe { (vtable_of(head).unhold)(head) };
     },
     owner: |cell| {
         // SAFETY: the cell is ours to run, and a message of a stream.
@@ -90,24 +103,15 @@ impl<O: StreamOwner> Strand<O> {
     }
 }
 
-/// # Safety
-/// The caller gives up a count of the strand.
-unsafe fn unhold(head: *mut Head) {
-    if let Some(head) = NonNull::new(head) {
-        // SAFETY: as the caller says.
-        unsafe { (vtable_of(head).unhold)(head) };
-    }
-}
-
 fn admit(cell: NonNull<Header>, _: &CoreShared) -> Option<*const ()> {
     // SAFETY: the cell is ours to run, and a message of a stream.
     let scope = unsafe { scope_of::<StrandScope>(cell) };
     let (head, fields) = (scope.head, scope.head());
     let shared = &fields.shared;
     scope.generation.set(shared.generation());
-    if shared.room().try_enter(&fields.room).is_ok() {
+    if shared.room().enter(&fields.room).is_ok() {
         if !push(head, cell) {
-            shared.room().leave(&fields.room, 1);
+            shared.room().vacate(&fields.room, 1);
             return None;
         }
     } else if fields.word.is_closed() {
@@ -120,11 +124,7 @@ fn admit(cell: NonNull<Header>, _: &CoreShared) -> Option<*const ()> {
             head,
             cell: Some(cell),
         };
-        shared.room().wait_in_line(&fields.room, waiter);
-        if shared.is_closed() {
-            // It may have come too late to be turned away.
-            shared.turn_waiters_away();
-        }
+        shared.room().line_up(&fields.room, waiter);
     }
     Some(head.as_ptr().cast_const().cast())
 }
@@ -184,6 +184,6 @@ impl Drop for InLine {
             unsafe { end_cell(cell) };
         }
         // SAFETY: our count.
-        unsafe { unhold(self.head.as_ptr()) };
+        unsafe { (vtable_of(self.head).unhold)(self.head) };
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::Cell as StdCell;
 use std::mem::offset_of;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::{OnCore, scope_in, scope_of};
@@ -117,7 +117,8 @@ impl<L: Limiter> UnderLimit<L> {
         scope.generation.set(limiter.generation());
         let parked = Parked::new(cell);
         match limiter.admit(scope.generation.get(), parked) {
-            Ok(()) => Some(ptr::null()),
+            // It may be the last by now: dropped after the turn.
+            Ok(()) => Some(Arc::into_raw(limiter).cast()),
             Err(_refused) => {
                 scope.generation.set(UNADMITTED);
                 None
@@ -128,7 +129,8 @@ impl<L: Limiter> UnderLimit<L> {
     /// A delayed message under a limit.
     pub(crate) const DUE: &'static Kind = &Kind {
         admit: Self::admit,
-        settle: |_| {},
+        // SAFETY: `admit` gave the limiter.
+        settle: |limiter| drop(unsafe { Arc::from_raw(limiter.cast::<L>()) }),
         end: end_cell,
         owner: |cell| {
             // SAFETY: the cell is ours to run, and has this scope.

@@ -13,8 +13,7 @@ pub(crate) type Remains = *const ();
 /// How work of one kind is handled; the functions get it as its runner, so nobody else runs it.
 pub(crate) struct Kind {
     /// The time has come: puts the work where it is run. `None`: it is refused there, and to be
-    /// ended. It runs in the turn, so it waits for nothing, and runs no code of the user's but the
-    /// wakers of those who wait for room in a full queue.
+    /// ended. It runs in the turn, so it waits for nothing, and runs no code of the user's.
     pub(crate) admit: unsafe fn(NonNull<Header>, &CoreShared) -> Option<Remains>,
     /// Does what remains, after the turn.
     pub(crate) settle: unsafe fn(Remains),

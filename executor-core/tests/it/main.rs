@@ -8,4 +8,5 @@ mod ledger;
 mod sizes;
 mod sleeping;
 mod timers;
+mod turned_away;
 mod workers;

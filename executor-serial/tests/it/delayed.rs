@@ -563,3 +563,66 @@ fn a_drain_and_a_shutdown_of_the_core_have_one_deadline_of_the_clock() {
         assert!(runtime.expect("a runtime").block_on(abort).is_complete());
     }
 }
+
+/// A state that ends an executor when it is dropped.
+struct Ends(Option<SerialExecutor<u64>>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        drop(self.0.take());
+    }
+}
+
+#[test]
+fn a_timer_that_finds_who_gave_up_in_line_drops_them_after_the_turn() {
+    let clock = VirtualClock::new();
+    let core = WorkerCore::threads(2).clock(&clock).build();
+    let core = core.expect("the threads start");
+    let other = SerialExecutor::builder(&core).build().expect("legal");
+    let pending = other.submit_after(1, SECOND * 100, Envelope::new(0), echo);
+    let other = Mutex::new(Some(other));
+    let executor: SerialExecutor<u64, Ends> = SerialExecutor::builder(&core)
+        .state(move |&key: &u64| Ends(other.lock().expect("whole").take_if(|_| key == 2)))
+        .queue_total(1)
+        .build()
+        .expect("legal");
+    // Stream 2 has the other executor in its state.
+    let made = executor.submit(2, Envelope::new(0), |_, _| async {
+        Ok::<_, Infallible>(())
+    });
+    wait(made.expect("room")).expect("handled");
+    // Stream 1 has a message that runs, and one that is queued: the executor is full.
+    let (gate, stream) = (Arc::new(Semaphore::new(0)), executor.stream(&1));
+    let held = Arc::clone(&gate);
+    let running = stream.submit(Envelope::new(0), |_, _| async move {
+        held.acquire().await.expect("open").forget();
+        Ok::<_, Infallible>(())
+    });
+    until("it runs", || stream.depth() == 0);
+    let queued = stream.submit(Envelope::new(0), |_, _| async { Ok::<_, Infallible>(()) });
+    // Somebody waits for room in stream 2, gives up, and is the last to have the stream.
+    let last = executor.stream(&2);
+    let mut waiting =
+        Box::pin(last.submit_wait(Envelope::new(0), |_, _| async { Ok::<_, Infallible>(()) }));
+    assert!(
+        waiting
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+            .is_pending()
+    );
+    drop(waiting);
+    drop((last, executor));
+    let late = stream.submit_after(SECOND, Envelope::new(0), |_, _| async {
+        Ok::<_, Infallible>(())
+    });
+    clock.advance(SECOND);
+    // What was delayed there ended with its executor.
+    assert!(matches!(
+        finish(pending.expect("open")),
+        Err(Failure::Aborted)
+    ));
+    gate.add_permits(1);
+    wait(running.expect("room")).expect("handled");
+    wait(queued.expect("room")).expect("handled");
+    finish(late.expect("open")).expect("handled");
+}
