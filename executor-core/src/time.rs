@@ -216,10 +216,6 @@ impl CoreShared {
     /// Fires all that is due, and waits for what others fire just now: a virtual clock was moved.
     pub(crate) fn fire_due(&self) {
         let clockwork = self.timers.clockwork;
-        if clockwork.is_firing_here() {
-            // Of a waker that is woken in the turn; the rest is left to that turn.
-            return;
-        }
         clockwork.catch_up(|| clockwork.turn(self, self.timers.present()));
         self.announce_next();
         if !is_settling_here() {

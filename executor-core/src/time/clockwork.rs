@@ -18,9 +18,10 @@
 //! | `unsettled` | how many threads have fired timers in a turn and not yet done what is left of them |
 //!
 //! # Invariants
-//! - I1. The wheel is touched in the turn alone. No thread waits for the turn but one that ends a
-//!   core or an executor: who comes in vain leaves a bit in `asked`, and who has the turn looks
-//!   there after it has let go.
+//! - I1. The wheel is touched in the turn alone. No code of the user's runs in it: what would run
+//!   some is left for after it (`remains`). No thread waits for the turn but one that ends a core or
+//!   an executor, or has moved a virtual clock: who else comes in vain leaves a bit in `asked`, and
+//!   who has the turn looks there after it has let go.
 //! - I2. Who schedules pushes first and lowers `next` then. Who turns sets `next` to `NEVER`, takes
 //!   all lanes, and lowers it to what the wheel has. So a timer that the take missed was pushed after
 //!   it, and its maker sees a `next` that was set after the take, and lowers it.
@@ -33,7 +34,7 @@
 //!   `unsettled` at 0. What others have fired they fired in turns before, in which they were counted.
 
 use std::cell::{Cell, UnsafeCell};
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::sync::{Arc, PoisonError, Weak};
 
 use crossbeam_utils::CachePadded;
@@ -74,8 +75,6 @@ static IDLE: Mutex<Vec<&'static Clockwork>> = Mutex::new(Vec::new());
 
 thread_local! {
     static SCHEDULED: Cell<u32> = const { Cell::new(0) };
-    /// Whose timers this thread is firing.
-    static FIRING: Cell<*const Clockwork> = const { Cell::new(ptr::null()) };
 }
 
 /// The turn.
@@ -224,11 +223,6 @@ impl Clockwork {
         self.next.load(Ordering::SeqCst)
     }
 
-    /// Whether this thread is firing its timers.
-    pub(crate) fn is_firing_here(&self) -> bool {
-        ptr::eq(FIRING.get(), self)
-    }
-
     /// The lane of whatever is at this address.
     #[inline]
     pub(crate) fn lane_of(address: usize) -> u16 {
@@ -336,9 +330,7 @@ impl Clockwork {
         self.next.store(NEVER, Ordering::SeqCst);
         turn.take_in_all(&mut ended);
         turn.wheel().advance(now);
-        let outer = FIRING.replace(self);
         turn.fire(admit, &mut fired);
-        FIRING.set(outer);
         let next = turn.wheel().next();
         self.next.fetch_min(next, Ordering::SeqCst);
         fired.count_on(&self.unsettled);
@@ -366,12 +358,8 @@ impl Clockwork {
         }
     }
 
-    /// Ends all timers for which `which` holds, of what is pending now; in vain on a thread that is
-    /// firing timers.
+    /// Ends all timers for which `which` holds, of what is pending now.
     pub(crate) fn sweep(&self, which: impl Fn(&Kind, NonNull<Header>) -> bool) {
-        if self.is_firing_here() {
-            return;
-        }
         loop {
             let mut ended = Ended::none();
             let mut swept = Vec::new();
