@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use executor_core::engine::Rearm;
@@ -110,10 +110,10 @@ where
         T: Send + 'static,
         E: Send + 'static,
     {
-        let (strand, closed) = (
-            Arc::clone(&self.strand),
-            Arc::clone(&self.strand.owner().common.shared),
-        );
+        // Weak, so that a schedule keeps neither its stream nor, by way of it, the core: a tick that
+        // is pending or runs has the stream, and there always is one until the schedule ends.
+        let strand = Arc::downgrade(&self.strand);
+        let closed = Weak::clone(&strand);
         let handler = Arc::new(handler);
         let admit = move |when, tick, rearm: Rearm| {
             let handler = Arc::clone(&handler);
@@ -128,11 +128,14 @@ where
                     }
                 }
             };
-            let delayed = strand.delay(when, Envelope::new(tick), once);
-            delayed.ok()
+            let strand = strand.upgrade()?;
+            strand.delay(when, Envelope::new(tick), once).ok()
         };
         let core = self.strand.owner().common.shared.worker_core();
-        let is_closed = move || closed.delays_nothing();
+        let is_closed = move || {
+            let strand = closed.upgrade();
+            strand.is_none_or(|strand| strand.owner().common.shared.delays_nothing())
+        };
         Schedule::start(core, period, missed, is_closed, admit).ok_or(RejectReason::Closed)
     }
 }

@@ -119,7 +119,7 @@ where
         let current = (self.parts.admit)(When::At(due), Tick { number, due }, rearm);
         let mut state = self.lock();
         let (stale, mut unwanted) = if state.number != number {
-            // It is over already, and has set the next one.
+            // It is over already.
             (current, None)
         } else if state.cancelled.is_some() {
             (None, current)
@@ -145,21 +145,21 @@ where
     }
 
     fn advance(self: Arc<Self>) {
-        self.lock().running = false;
-        let Some(core) = self.core.upgrade() else {
-            return;
-        };
-        if (self.parts.is_closed)() {
-            return;
-        }
+        let core = (self.core.upgrade()).filter(|_| !(self.parts.is_closed)());
         let mut state = self.lock();
-        let now = core.timers.clock.now();
-        state.due = self.missed.next(state.due, now, state.period);
+        state.running = false;
         state.number += 1;
+        // Also at the end: a message may keep its executor, and with it the core.
         let over = state.current.take();
+        if let Some(core) = &core {
+            let now = core.timers.clock.now();
+            state.due = self.missed.next(state.due, now, state.period);
+        }
         drop(state);
         drop(over);
-        self.arm(&core);
+        if let Some(core) = core {
+            self.arm(&core);
+        }
     }
 
     fn cancel(&self) -> bool {

@@ -15,6 +15,9 @@ use executor_core::{
     When, WorkerCore,
 };
 
+#[cfg(target_os = "linux")]
+use crate::eventually::{eventually, threads_named};
+
 const DEADLINE: Duration = Duration::from_secs(30);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -717,4 +720,19 @@ fn wakers_and_handlers_may_move_the_clock() {
         wait(moved.expect("open")).expect("it ran");
     }
     assert_eq!(waking.1.load(Ordering::SeqCst), sleepers.len());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_schedule_does_not_keep_the_core_whose_handles_are_gone() {
+    let clock = VirtualClock::new();
+    let core = WorkerCore::threads(2).clock(&clock).name("kept-core");
+    let core = core.build().expect("the threads start");
+    let schedule = core.spawn_every(MILLISECOND, MissedTick::Burst, |_| std::future::ready(()));
+    let mut schedule = schedule.expect("open");
+    eventually("the workers start", || threads_named("kept-core") == 2);
+    drop(core);
+    eventually("the workers leave", || threads_named("kept-core") == 0);
+    assert!(!schedule.reschedule_after(MILLISECOND));
+    assert!(schedule.cancel());
 }

@@ -12,6 +12,9 @@ use executor_parallel::{
 };
 use tokio::sync::Semaphore;
 
+#[cfg(target_os = "linux")]
+use crate::contract::eventually::threads_named;
+
 const DEADLINE: Duration = Duration::from_secs(30);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -202,4 +205,31 @@ fn no_tick_starts_once_a_cancel_has_returned() {
         assert!(block_on(executor.drain(DEADLINE)).is_complete());
         assert!(late.load(Ordering::SeqCst) <= running, "round {round}");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_schedule_does_not_keep_the_core_whose_handles_are_gone() {
+    let clock = VirtualClock::new();
+    let core = WorkerCore::threads(2).clock(&clock).name("kept-under");
+    let core = core.build().expect("the threads start");
+    let executor = ParallelExecutor::builder(&core).build().expect("legal");
+    let ticks = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&ticks);
+    let handler = move |_: Envelope<Tick>, _: PolicyContext<()>| {
+        count.fetch_add(1, Ordering::SeqCst);
+        std::future::ready(Ok::<_, Infallible>(()))
+    };
+    let schedule = executor.schedule_every(SECOND, MissedTick::Burst, handler);
+    let mut schedule = schedule.expect("open");
+    for tick in 1..=3 {
+        clock.advance(SECOND);
+        until("it ticks", || ticks.load(Ordering::SeqCst) == tick);
+        until("the next tick is set", || schedule.reschedule_after(SECOND));
+    }
+    assert_eq!(threads_named("kept-under"), 2);
+    drop((core, executor));
+    until("the workers leave", || threads_named("kept-under") == 0);
+    assert!(!schedule.reschedule_after(SECOND));
+    assert!(schedule.cancel());
 }

@@ -15,6 +15,9 @@ use executor_serial::{
 };
 use tokio::sync::Semaphore;
 
+#[cfg(target_os = "linux")]
+use crate::contract::eventually::threads_named;
+
 const DEADLINE: Duration = Duration::from_secs(30);
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -625,4 +628,35 @@ fn a_timer_that_finds_who_gave_up_in_line_drops_them_after_the_turn() {
     wait(running.expect("room")).expect("handled");
     wait(queued.expect("room")).expect("handled");
     finish(late.expect("open")).expect("handled");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_schedule_does_not_keep_the_core_whose_handles_are_gone() {
+    let clock = VirtualClock::new();
+    let core = WorkerCore::threads(2).clock(&clock).name("kept-serial");
+    let core = core.build().expect("the threads start");
+    let executor = SerialExecutor::<u64>::builder(&core)
+        .build()
+        .expect("legal");
+    let ticks = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&ticks);
+    let handler = move |_: Envelope<Tick>, _: PolicyContext<()>| {
+        count.fetch_add(1, Ordering::SeqCst);
+        std::future::ready(Ok::<_, Infallible>(()))
+    };
+    // Without a handle, the stream lives by its schedule.
+    let schedule = executor.schedule_every(1, SECOND, MissedTick::Burst, handler);
+    let mut schedule = schedule.expect("open");
+    for tick in 1..=3 {
+        clock.advance(SECOND);
+        until("it ticks", || ticks.load(Ordering::SeqCst) == tick);
+        until("the next tick is set", || schedule.reschedule_after(SECOND));
+        executor.evict_idle();
+    }
+    assert_eq!(threads_named("kept-serial"), 2);
+    drop((core, executor));
+    until("the workers leave", || threads_named("kept-serial") == 0);
+    assert!(!schedule.reschedule_after(SECOND));
+    assert!(schedule.cancel());
 }
