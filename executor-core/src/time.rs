@@ -15,6 +15,7 @@ pub(crate) mod entry;
 pub(crate) mod every;
 pub(crate) mod keeper;
 pub(crate) mod kind;
+pub(crate) mod post;
 pub(crate) mod remains;
 pub(crate) mod sleep;
 mod standby;

@@ -13,6 +13,7 @@ use crate::sync::{AtomicU64, Ordering, model_fence};
 use crate::time::clockwork::Clockwork;
 use crate::time::entry::Entry;
 use crate::time::kind::Kind;
+use crate::time::post::{Post, Rest};
 use crate::time::timer::Timer;
 use crate::time::wheel::NEVER;
 
@@ -252,5 +253,106 @@ fn of_two_that_lie_down_one_keeps_the_time() {
         sleepers.stop_searching();
         assert_eq!(sleepers.wake_keeper(), Some(keeper));
         assert_eq!(sleepers.watch(), NEVER);
+    });
+}
+
+/// A keeper of the time, with the next tick and what became of those who were called.
+struct Watch {
+    post: Post<()>,
+    next: AtomicU64,
+    called: Plain,
+    woken: Plain,
+}
+
+impl Watch {
+    fn new(next: u64) -> Arc<Self> {
+        Arc::new(Self {
+            post: Post::new(),
+            next: AtomicU64::new(next),
+            called: Plain::new(0),
+            woken: Plain::new(0),
+        })
+    }
+
+    /// As `Clockwork::lower` and `Keeper::note_earlier`.
+    fn lower(&self, tick: u64) {
+        model_fence();
+        let earlier = tick < self.next.load(Ordering::SeqCst)
+            && self.next.fetch_min(tick, Ordering::SeqCst) > tick;
+        let count = |counter: &Plain| {
+            counter.fetch_add(1, SeqCst);
+        };
+        if earlier && self.post.note_earlier(tick, |&()| count(&self.woken)) {
+            count(&self.called);
+        }
+    }
+
+    /// As `OnDuty::keep`, until it sleeps or goes; the tick until which it sleeps, if it does.
+    fn keep(&self) -> Option<u64> {
+        self.post.come(());
+        loop {
+            let next = self.next.load(Ordering::SeqCst);
+            match self
+                .post
+                .lie_down(next, || self.next.load(Ordering::SeqCst))
+            {
+                Rest::Not => {}
+                Rest::Until => return Some(next),
+                Rest::Over => return None,
+            }
+        }
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        (self.called.load(SeqCst), self.woken.load(SeqCst))
+    }
+}
+
+#[test]
+fn an_earlier_timer_meets_a_keeper_that_lies_down_or_goes() {
+    for first in [NEVER, 9] {
+        loom::model(move || {
+            let watch = Watch::new(first);
+            // Called by a timer that is gone, or is the first.
+            assert!(watch.post.note_earlier(1, |&()| ()));
+            let other = Arc::clone(&watch);
+            let keeper = thread::spawn(move || other.keep());
+            watch.lower(5);
+            match (keeper.join().unwrap(), watch.counts()) {
+                (Some(until), (0, 0)) => assert!(until <= 5, "it sleeps past the timer"),
+                (Some(_), (0, 1)) => {}
+                (None, (1, 0)) => assert_eq!(first, NEVER, "it went with a timer there"),
+                (slept, counts) => panic!("{slept:?} and called, woken {counts:?}"),
+            }
+        });
+    }
+}
+
+#[test]
+fn of_two_first_timers_one_calls_a_keeper() {
+    loom::model(|| {
+        let watch = Watch::new(NEVER);
+        let other = Arc::clone(&watch);
+        let second = thread::spawn(move || other.lower(7));
+        watch.lower(5);
+        second.join().unwrap();
+        assert_eq!(watch.counts(), (1, 0));
+        assert_eq!(watch.keep(), Some(5));
+    });
+}
+
+#[test]
+fn a_keeper_that_does_not_come_leaves_the_post_to_another() {
+    loom::model(|| {
+        let watch = Watch::new(NEVER);
+        watch.lower(9);
+        let other = Arc::clone(&watch);
+        let dropped = thread::spawn(move || other.post.leave());
+        watch.lower(5);
+        dropped.join().unwrap();
+        // Called again by the second timer, or by the next.
+        let (called, _) = watch.counts();
+        watch.lower(3);
+        assert_eq!(watch.counts(), (2, 0), "{called} before");
     });
 }

@@ -2,51 +2,33 @@
 //!
 //! A thread of the runtime's blocking pool, lent while there is a timer and given back when there is
 //! none. It fires what is due itself, so that a worker is woken only for what is to be run.
-//!
-//! No timer is missed: who makes the next tick earlier does so before the look at `watch`, and the
-//! keeper looks at the next tick after it has written `watch`; all are `SeqCst`. It gives its place
-//! up under the lock under which it is called.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, Thread};
 use std::time::Instant;
 
 use tokio::runtime::Handle;
 
 use crate::core::CoreShared;
-use crate::sync::plain::{Mutex, MutexGuard};
-use crate::sync::{AtomicU64, Ordering, model_fence};
-use crate::time::wheel::NEVER;
+use crate::time::post::{Post, Rest};
 
-/// The place of the keeper.
+/// The keeper of one core, there or not.
 pub(crate) struct Keeper {
     runtime: Handle,
-    /// Until when the keeper sleeps at most; 0 while it is awake, or about to be; [`NEVER`]: there
-    /// is none.
-    watch: AtomicU64,
-    place: Mutex<Place>,
+    post: Post<Thread>,
 }
 
-#[derive(Default)]
-struct Place {
-    /// Whether somebody was called and has not left.
-    taken: bool,
-    thread: Option<Thread>,
-}
-
-/// A keeper on duty; it leaves its place also when the runtime drops it without running it.
+/// A keeper on duty; it leaves its post also when the runtime drops it without running it.
 struct OnDuty {
     core: Arc<CoreShared>,
-    /// Whether it has left its place, which may be another's by now.
+    /// Whether it has left its post, which may be another's by now.
     has_left: bool,
 }
 
 impl Drop for OnDuty {
     fn drop(&mut self) {
         if let (Some(keeper), false) = (&self.core.timers.keeper, self.has_left) {
-            let mut place = keeper.lock();
-            *place = Place::default();
-            keeper.watch.store(NEVER, Ordering::SeqCst);
+            keeper.post.leave();
         }
     }
 }
@@ -55,45 +37,28 @@ impl Keeper {
     pub(crate) fn new(runtime: Handle) -> Self {
         Self {
             runtime,
-            watch: AtomicU64::new(NEVER),
-            place: Mutex::default(),
+            post: Post::new(),
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Place> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next tick is `tick` now: calls a keeper, or wakes it if it would sleep too long.
     pub(crate) fn note_earlier(&self, tick: u64, core: &CoreShared) {
-        model_fence();
-        if tick >= self.watch.load(Ordering::SeqCst) {
+        if !self.post.note_earlier(tick, Thread::unpark) {
             return;
         }
-        let mut place = self.lock();
-        if let Some(thread) = &place.thread {
-            self.watch.store(0, Ordering::SeqCst);
-            thread.unpark();
-        } else if !place.taken {
-            let Some(core) = core.timers.clockwork.core() else {
-                return;
-            };
-            place.taken = true;
-            self.watch.store(0, Ordering::SeqCst);
-            drop(place);
-            let duty = OnDuty {
-                core,
-                has_left: false,
-            };
-            drop(self.runtime.spawn_blocking(move || duty.keep()));
-        }
+        let Some(core) = core.timers.clockwork.core() else {
+            return self.post.leave();
+        };
+        let duty = OnDuty {
+            core,
+            has_left: false,
+        };
+        drop(self.runtime.spawn_blocking(move || duty.keep()));
     }
 
     /// Wakes the keeper, to see that it is over.
     pub(crate) fn dismiss(&self) {
-        if let Some(thread) = &self.lock().thread {
-            thread.unpark();
-        }
+        self.post.wake(Thread::unpark);
     }
 }
 
@@ -102,29 +67,25 @@ impl OnDuty {
         let core = Arc::clone(&self.core);
         let timers = &core.timers;
         let Some(keeper) = &timers.keeper else { return };
-        keeper.lock().thread = Some(thread::current());
+        keeper.post.come(thread::current());
         loop {
             while core.tend() {}
-            let next = timers.clockwork.next();
-            let mut place = keeper.lock();
-            keeper.watch.store(next, Ordering::SeqCst);
-            model_fence();
-            if timers.clockwork.next() < next {
-                keeper.watch.store(0, Ordering::SeqCst);
-                continue;
-            }
-            if next == NEVER || timers.is_over() {
-                // Who makes it earlier from here on finds the place vacant.
-                *place = Place::default();
-                self.has_left = true;
+            if timers.is_over() {
                 return;
             }
-            drop(place);
-            let left = timers
-                .instant_of(next)
-                .saturating_duration_since(Instant::now());
-            if !left.is_zero() {
-                thread::park_timeout(left);
+            let next = timers.clockwork.next();
+            match keeper.post.lie_down(next, || timers.clockwork.next()) {
+                Rest::Not => {}
+                Rest::Until => {
+                    let left = (timers.instant_of(next)).saturating_duration_since(Instant::now());
+                    if !left.is_zero() {
+                        thread::park_timeout(left);
+                    }
+                }
+                Rest::Over => {
+                    self.has_left = true;
+                    return;
+                }
             }
         }
     }
