@@ -2,7 +2,8 @@
 //! call in a lane costs, with many queued and with one that queues the next.
 //!
 //! The delays are `i mod 10` ms, so at least 9 ms pass until all have fired; the figure of
-//! `schedule+fire` is what goes beyond that, for each timer.
+//! `schedule+fire` is what goes beyond that, for each timer. That of `turns` is what whoever minds the
+//! wheel needs for each timer that it fires, by a virtual clock and without what is then run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode, Throughput};
-use executor_core::{Callbacks, Delayed, WorkerCore};
+use executor_core::{Callbacks, Delayed, VirtualClock, WorkerCore};
 
 const FLOOR: Duration = Duration::from_millis(9);
 /// So far that none fires while a bench runs.
@@ -94,6 +95,32 @@ fn fire(timers: u64, lane: &Callbacks) -> Duration {
         thread::sleep(Duration::from_micros(50));
     }
     start.elapsed().saturating_sub(FLOOR)
+}
+
+/// Fires `timers` of ten ticks of a virtual clock while the only worker is blocked.
+fn turns(timers: u64) -> Duration {
+    let clock = VirtualClock::new();
+    let core = WorkerCore::threads(1).clock(&clock).build();
+    let core = core.expect("the thread starts");
+    let ((tell, blocked), (open, gate)) = (mpsc::channel(), mpsc::channel::<()>());
+    let block = move || {
+        tell.send(()).expect("the bench waits");
+        gate.recv().expect("it is opened");
+    };
+    core.spawn_fn_detached(block).expect("the core is open");
+    blocked.recv().expect("it blocks");
+    let tick = executor_core::DEFAULT_TICK;
+    for timer in 0..timers {
+        let delay = tick * (1 + timer as u32 % 10);
+        drop(core.spawn_fn_after(delay, || ()).expect("the core is open"));
+    }
+    let start = Instant::now();
+    (0..10).for_each(|_| clock.advance(tick));
+    let elapsed = start.elapsed();
+    open.send(()).expect("it waits");
+    let last = core.spawn_fn(|| ()).expect("the core is open");
+    last.wait().expect("it does not panic");
+    elapsed
 }
 
 /// Queues `calls`, and waits until the last one has run.
@@ -190,6 +217,12 @@ fn main() {
                 },
             );
         }
+    }
+    for timers in [1_000, 10_000] {
+        group.throughput(Throughput::Elements(timers));
+        group.bench_function(format!("turns/{timers}"), |bencher| {
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| turns(timers)).sum());
+        });
     }
     group.finish();
 

@@ -14,7 +14,8 @@
 //! ten times, however far it lies.
 //!
 //! # Invariants
-//! - I1. A node with a place is in exactly one list, that of its place; one without is in none.
+//! - I1. A node with a place is in exactly one list; one without is in none. A node that is due is in
+//!   `ready`, and any other in the slot that is its place.
 //! - I2. What lies in a slot is later than the present; slots at or before it are empty.
 //! - I3. `occupied` has a bit for each slot that is not empty.
 //! - I4. A slot's `least` is at most the least tick in it, and greater than the present.
@@ -32,7 +33,7 @@ const SLOTS: usize = 1 << BITS;
 const LEVELS: usize = u64::BITS.div_ceil(BITS) as usize;
 /// The place of a node that is in no list.
 const NOWHERE: u16 = u16::MAX;
-/// The place of a node that is ready.
+/// The place of a node that was due when it was inserted.
 const READY: u16 = u16::MAX - 1;
 
 /// What a timer begins with.
@@ -116,6 +117,23 @@ impl Queue {
         unsafe { self.unlink(node) };
         Some(node)
     }
+
+    /// Appends all nodes of another list, whose places stay as they are.
+    fn append(&mut self, other: Self) {
+        // SAFETY: nodes in a list are alive (Wheel::insert).
+        let Some(first) = (unsafe { other.first.as_ref() }) else {
+            return;
+        };
+        // SAFETY: as above.
+        match unsafe { self.last.as_ref() } {
+            Some(last) => {
+                last.later.set(other.first);
+                first.earlier.set(self.last);
+            }
+            None => self.first = other.first,
+        }
+        self.last = other.last;
+    }
 }
 
 struct Slot {
@@ -187,11 +205,12 @@ impl Wheel {
     /// The node is in this wheel.
     pub(crate) unsafe fn remove(&mut self, node: NonNull<Node>) {
         // SAFETY: as the caller says, so it is alive.
-        let place = unsafe { node.as_ref() }.place.get();
-        if place == READY {
+        let fields = unsafe { node.as_ref() };
+        if fields.due.get() <= self.now {
             // SAFETY: I1.
             return unsafe { self.ready.unlink(node) };
         }
+        let place = fields.place.get();
         let (level, slot) = (place as usize / SLOTS, place as usize % SLOTS);
         let level = &mut self.levels[level];
         let queue = &mut level.slots[slot].queue;
@@ -219,6 +238,11 @@ impl Wheel {
             of.occupied &= !(1 << slot);
             of.slots[slot].least = NEVER;
             let mut queue = std::mem::replace(&mut of.slots[slot].queue, Queue::EMPTY);
+            if level == 0 {
+                // All of this one tick: however many there are, they are not touched.
+                self.ready.append(queue);
+                continue;
+            }
             while let Some(node) = queue.pop() {
                 // SAFETY: it was just taken out of its list.
                 unsafe { self.insert(node) };

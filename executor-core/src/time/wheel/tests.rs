@@ -53,9 +53,21 @@ impl Rig {
     }
 
     fn advance(&mut self, now: u64) {
+        self.advance_and_pop(now, usize::MAX);
+        let next = self.earliest();
+        assert!(next > self.now, "{next} was due at {}", self.now);
+        let told = self.wheel.next();
+        assert!(told > self.now && told <= next, "{told} for {next}");
+    }
+
+    /// Pops at most so many of those that are due; the others stay ready.
+    fn advance_and_pop(&mut self, now: u64, most: usize) {
         self.now = self.now.max(now);
         self.wheel.advance(now);
-        while let Some(node) = self.wheel.pop() {
+        for _ in 0..most {
+            let Some(node) = self.wheel.pop() else {
+                return;
+            };
             let (key, expected) = self
                 .model
                 .pop_first()
@@ -65,10 +77,6 @@ impl Rig {
             // SAFETY: popped, so it is ours again.
             drop(unsafe { Box::from_raw(node.as_ptr()) });
         }
-        let next = self.earliest();
-        assert!(next > self.now, "{next} was due at {}", self.now);
-        let told = self.wheel.next();
-        assert!(told > self.now && told <= next, "{told} for {next}");
     }
 
     fn earliest(&self) -> u64 {
@@ -94,6 +102,8 @@ enum Step {
     Remove(usize),
     Move(usize, u64),
     Advance(u64),
+    /// To the next tick, of which only so many are popped.
+    Slice(usize),
     ToNext,
 }
 
@@ -113,6 +123,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<usize>().prop_map(Step::Remove),
         2 => (any::<usize>(), delay()).prop_map(|(which, delay)| Step::Move(which, delay)),
         2 => delay().prop_map(Step::Advance),
+        3 => (0..3_usize).prop_map(Step::Slice),
         4 => Just(Step::ToNext),
     ]
 }
@@ -146,6 +157,11 @@ proptest! {
                 Step::Remove(_) | Step::Move(..) => {}
                 Step::Advance(by) if rig.now + by < CENTURY * 2 => rig.advance(rig.now + by),
                 Step::Advance(_) => {}
+                Step::Slice(most) if rig.earliest() < CENTURY * 2 => {
+                    rig.advance_and_pop(rig.earliest(), most);
+                    prop_assert!(rig.wheel.next() <= rig.earliest().max(rig.now));
+                }
+                Step::Slice(_) => {}
                 Step::ToNext if rig.earliest() < CENTURY * 2 => rig.advance(rig.earliest()),
                 Step::ToNext => {}
             }
