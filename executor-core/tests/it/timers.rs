@@ -179,6 +179,71 @@ fn an_earlier_timer_overtakes_a_far_one_on_real_time() {
 }
 
 #[test]
+fn of_very_many_timers_on_real_time_none_is_early() {
+    let timers = if cfg!(debug_assertions) {
+        20_000
+    } else {
+        100_000
+    };
+    for tick in [1_000, 100, 50].map(Duration::from_micros) {
+        let core = WorkerCore::threads(2).tick(tick).build();
+        let core = core.expect("the threads start");
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let schedule = |index: u32| {
+                        let (delay, start) = (index % 5 * MILLISECOND, Instant::now());
+                        let early = move || delay.saturating_sub(start.elapsed());
+                        core.spawn_fn_after(delay, early).expect("open")
+                    };
+                    let delayed: Vec<_> = (0..timers).map(schedule).collect();
+                    for timer in delayed {
+                        assert_eq!(outcome(timer).expect("it runs"), Duration::ZERO);
+                    }
+                });
+            }
+        });
+    }
+}
+
+#[test]
+fn equal_delays_are_kept_in_the_order_of_the_calls_whoever_makes_them() {
+    let rounds = if cfg!(debug_assertions) {
+        2_000
+    } else {
+        20_000
+    };
+    let core = WorkerCore::threads(2).tick(Duration::from_micros(100));
+    let core = core.build().expect("the threads start");
+    let (lane, order) = (core.callbacks(), Arc::new(Mutex::new(Vec::new())));
+    let turn = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for me in 0..2 {
+            let (lane, order, turn) = (&lane, &order, &turn);
+            scope.spawn(move || {
+                // The threads take turns: each call is made when the one before has returned.
+                for call in (me..rounds).step_by(2) {
+                    let until = Instant::now() + DEADLINE;
+                    while turn.load(Ordering::Acquire) != call {
+                        assert!(Instant::now() < until, "no turn within {DEADLINE:?}");
+                        thread::yield_now();
+                    }
+                    let order = Arc::clone(order);
+                    let note = move || order.lock().expect("whole").push(call);
+                    drop(lane.call_after(MILLISECOND, note).expect("open"));
+                    turn.store(call + 1, Ordering::Release);
+                }
+            });
+        }
+    });
+    let last = lane.call_after(2 * MILLISECOND, || ()).expect("open");
+    outcome(last).expect("it runs");
+    let order = order.lock().expect("whole");
+    assert_eq!(order.len(), rounds);
+    assert!(order.is_sorted(), "{order:?}");
+}
+
+#[test]
 fn a_runtime_without_a_timer_keeps_the_time_too() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
