@@ -227,7 +227,7 @@ fn a_schedule_does_not_keep_the_core_whose_handles_are_gone() {
         until("it ticks", || ticks.load(Ordering::SeqCst) == tick);
         until("the next tick is set", || schedule.reschedule_after(SECOND));
     }
-    assert_eq!(threads_named("kept-under"), 2);
+    until("the workers are there", || threads_named("kept-under") == 2);
     drop((core, executor));
     until("the workers leave", || threads_named("kept-under") == 0);
     assert!(!schedule.reschedule_after(SECOND));

@@ -654,7 +654,9 @@ fn a_schedule_does_not_keep_the_core_whose_handles_are_gone() {
         until("the next tick is set", || schedule.reschedule_after(SECOND));
         executor.evict_idle();
     }
-    assert_eq!(threads_named("kept-serial"), 2);
+    until("the workers are there", || {
+        threads_named("kept-serial") == 2
+    });
     drop((core, executor));
     until("the workers leave", || threads_named("kept-serial") == 0);
     assert!(!schedule.reschedule_after(SECOND));
