@@ -1,12 +1,12 @@
 //! Messages that run under a permit.
 
-use std::cell::Cell as StdCell;
+use std::cell::{Cell as StdCell, UnsafeCell};
 use std::mem::offset_of;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::{OnCore, scope_in, scope_of};
-use crate::cell::{Header, MakeScope, Scope, Step};
+use crate::cell::{Header, MakeScope, Scope, Step, drop_quietly};
 use crate::context::Mooring;
 use crate::core::CoreShared;
 use crate::engine::Parked;
@@ -72,7 +72,9 @@ pub(crate) const UNADMITTED: u32 = u32::MAX;
 #[repr(C)]
 pub(crate) struct UnderLimit<L: Limiter> {
     on_core: OnCore,
-    limiter: Arc<L>,
+    /// None once the message is over: a completion that is kept does not keep the limiter, and its core.
+    /// The runner's.
+    limiter: UnsafeCell<Option<Arc<L>>>,
     /// The drain generation; that of a delayed message is set when it is admitted.
     generation: StdCell<u32>,
     /// Last, since its own last part is not written before the start.
@@ -100,7 +102,7 @@ impl<L: Limiter> MakeScope<UnderLimit<L>> for NewUnderLimit<L> {
         // SAFETY: as above.
         let place = unsafe { &raw mut (*slot).limiter };
         // SAFETY: as above.
-        unsafe { place.write(self.limiter) };
+        unsafe { place.write(UnsafeCell::new(Some(self.limiter))) };
         // SAFETY: as above.
         let place = unsafe { &raw mut (*slot).generation };
         // SAFETY: as above.
@@ -109,11 +111,20 @@ impl<L: Limiter> MakeScope<UnderLimit<L>> for NewUnderLimit<L> {
 }
 
 impl<L: Limiter> UnderLimit<L> {
+    /// Whose message it is, which is not over.
+    fn limiter(&self) -> &Arc<L> {
+        // SAFETY: the runner alone takes it, when the message is over, and nobody asks after that.
+        let limiter = unsafe { &*self.limiter.get() };
+        limiter
+            .as_ref()
+            .expect("a message that is not over has its limiter")
+    }
+
     /// A delayed message whose time has come: the cell is ours to run, and has this scope.
     fn admit(cell: NonNull<Header>, _: &CoreShared) -> Option<*const ()> {
         // SAFETY: as above.
         let scope = unsafe { scope_of::<Self>(cell) };
-        let limiter = Arc::clone(&scope.limiter);
+        let limiter = Arc::clone(scope.limiter());
         scope.generation.set(limiter.generation());
         let parked = Parked::new(cell);
         match limiter.admit(scope.generation.get(), parked) {
@@ -135,7 +146,7 @@ impl<L: Limiter> UnderLimit<L> {
         owner: |cell| {
             // SAFETY: the cell is ours to run, and has this scope.
             let scope = unsafe { scope_of::<Self>(cell) };
-            Arc::as_ptr(&scope.limiter).cast()
+            Arc::as_ptr(scope.limiter()).cast()
         },
         is_awaited: false,
     };
@@ -162,7 +173,7 @@ impl<L: Limiter> Scope for UnderLimit<L> {
     }
 
     fn environment(&self) -> *const Environment {
-        self.limiter.environment()
+        self.limiter().environment()
     }
 
     fn generation(&self) -> u32 {
@@ -176,10 +187,15 @@ impl<L: Limiter> Scope for UnderLimit<L> {
 
     fn retire(&self, outcome: Outcome) {
         self.on_core.strike();
+        // SAFETY: the runner calls this once, and lends the limiter to nobody now.
+        let limiter = unsafe { &mut *self.limiter.get() }.take();
+        let limiter = limiter.expect("a message is over once");
         match self.generation.get() {
-            UNADMITTED => self.limiter.forgo(Ended(outcome)),
-            generation => self.limiter.retire(Ended(outcome), generation),
+            UNADMITTED => limiter.forgo(Ended(outcome)),
+            generation => limiter.retire(Ended(outcome), generation),
         }
+        // It may be the last, with the services of its executor.
+        drop_quietly(limiter);
     }
 
     unsafe fn run(link: NonNull<Link>, turn: &Turn<'_>) {
@@ -187,7 +203,7 @@ impl<L: Limiter> Scope for UnderLimit<L> {
         // SAFETY: as for `OnCore`.
         let scope = unsafe { scope_in::<Self>(cell) };
         // SAFETY: whoever asks owns the cell still.
-        let is_aborting = || unsafe { &(*scope.as_ptr()).limiter }.is_aborting();
+        let is_aborting = || unsafe { scope.as_ref() }.limiter().is_aborting();
         if is_aborting() {
             // SAFETY: the caller owns the cell.
             let abort = unsafe { cell.as_ref() }.vtable().abort;

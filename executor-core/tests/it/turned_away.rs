@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use executor_core::engine::{SerialShared, Strand, StreamOwner};
 use executor_core::{
-    Delayed, Envelope, Environment, Failure, PolicyContext, VirtualClock, When, WorkerCore,
+    Completion, Delayed, Envelope, Environment, Failure, PolicyContext, VirtualClock, When,
+    WorkerCore,
 };
 
 use crate::eventually::{DEADLINE, eventually};
@@ -65,11 +66,11 @@ fn their_destructors_may_end_schedule_and_fire_timers_and_panic() {
         Ok::<_, Infallible>(())
     };
     let running = stream.enqueue(&mut Some((Envelope::new(()), hold)), false);
-    let running = running.expect("room");
+    let running: Completion<(), Infallible, ()> = running.expect("room");
     eventually("it runs", || stream.depth() == 0);
     let nothing = |_: Envelope<()>, _: PolicyContext<()>| async { Ok::<_, Infallible>(()) };
     let queued = stream.enqueue(&mut Some((Envelope::new(()), nothing)), false);
-    let queued = queued.expect("room");
+    let queued: Completion<(), Infallible, ()> = queued.expect("room");
 
     let others = core.callbacks();
     let pending = others.call_after(DEADLINE * 100, || ()).expect("open");

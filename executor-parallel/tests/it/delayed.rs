@@ -233,3 +233,18 @@ fn a_schedule_does_not_keep_the_core_whose_handles_are_gone() {
     assert!(!schedule.reschedule_after(SECOND));
     assert!(schedule.cancel());
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_completion_does_not_keep_the_core_whose_handles_are_gone() {
+    let core = WorkerCore::threads(2).name("kept-done").build();
+    let core = core.expect("the threads start");
+    let executor = ParallelExecutor::builder(&core).build().expect("legal");
+    let ready = |message: Envelope<u64>, _| async move { Ok::<_, Infallible>(message.payload) };
+    let done = executor.submit(Envelope::new(1), ready).expect("room");
+    until("it is handled", || done.is_done());
+    until("the workers are there", || threads_named("kept-done") == 2);
+    drop((core, executor));
+    until("the workers leave", || threads_named("kept-done") == 0);
+    assert_eq!(done.wait().expect("handled"), 1);
+}
