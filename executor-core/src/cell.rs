@@ -44,8 +44,8 @@ use crate::strand::StreamName;
 #[repr(C)]
 pub(crate) struct Header {
     pub(crate) link: Link,
-    /// A cell that is touched soon after this one, to be fetched (`list`); the queue's owner's, then the
-    /// completion's.
+    /// A cell that is touched soon after this one, to be fetched (`list`); its pusher's, then the
+    /// queue's owner's.
     near: StdCell<*mut Header>,
     pub(crate) status: Status,
     /// The completion's waker (`status`, I3).

@@ -16,6 +16,7 @@ use self::builder::Host;
 use crate::cell::{Cell, Header, Job};
 use crate::completion::Completion;
 use crate::error::{RejectReason, Rejected};
+use crate::frame;
 use crate::lane::{Lane, Link, Pushed};
 use crate::lifecycle::{Lifecycle, Report, Shutdown};
 use crate::sleep::Sleepers;
@@ -225,7 +226,8 @@ impl CoreShared {
             .for_each(|executor| executor.refuse(Shutdown::Abort));
         let _duty = worker::OnDuty::new(self, 0);
         let mut runner = worker::Runner::new(self, 0);
-        while runner.run_batch() {}
+        // A handler that drops the runtime has not called what is aborted here, and is not waited for.
+        frame::apart(|| while runner.run_batch() {});
     }
 
     fn resolve(&self, which: impl Fn(&Watcher) -> bool) {
@@ -435,7 +437,7 @@ impl WorkerCore {
     /// Whether this thread runs a handler or task, for which waiting for quiet or for the end would
     /// be waiting for itself.
     fn is_inside(&self) -> bool {
-        worker::here(self.shared()).is_some() || !crate::frame::is_outermost()
+        worker::here(self.shared()).is_some() || !frame::is_outermost()
     }
 
     /// Shuts the executors of this core down, refuses new tasks, and waits until the workers have

@@ -30,7 +30,7 @@ pub(crate) fn fetch_to_write<T>(place: *mut T, lines: usize) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         // SAFETY: a hint, which may name any address; processors that do not know it ignore it.
         unsafe {
-            std::arch::asm!("prefetchw byte ptr [{}]", in(reg) place, options(nostack, preserves_flags));
+            std::arch::asm!("prefetchw byte ptr [{}]", in(reg) place, options(nostack, preserves_flags, readonly));
         };
         #[cfg(not(all(target_arch = "x86_64", not(miri))))]
         let _ = place;

@@ -120,6 +120,20 @@ pub(crate) fn enter_structured<R>(
     poll()
 }
 
+/// Runs work that no handler below on this thread has called, as if there were none.
+pub(crate) fn apart<R>(work: impl FnOnce() -> R) -> R {
+    struct Return(*const Frame);
+
+    impl Drop for Return {
+        fn drop(&mut self) {
+            CURRENT.set(self.0);
+        }
+    }
+
+    let _return = Return(CURRENT.replace(ptr::null()));
+    work()
+}
+
 /// Whether no handler is being polled on this thread.
 #[inline]
 pub(crate) fn is_outermost() -> bool {

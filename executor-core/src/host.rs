@@ -66,26 +66,28 @@ fn run_thread(core: &CoreShared, index: usize) {
     let _duty = OnDuty::new(core, index);
     let parker = &core.workers[index].parker;
     parker.settle_thread();
-    let full = if has_other_processors() {
+    let patience = if has_other_processors() {
         PATIENCE / core.workers.len().div_ceil(PATIENCE_WORKERS) as u32
     } else {
         0
     };
-    let mut patience = full;
+    // Whether nobody has called, and one look is enough.
+    let mut napped = false;
     let mut runner = Runner::new(core, index);
     loop {
         while runner.run_batch() {
-            patience = full;
+            napped = false;
         }
         if core.should_exit() && !core.has_work() {
             runner.retire();
             core.check_exit();
             return;
         }
-        if runner.search(patience) {
+        if runner.search(if napped { 0 } else { patience }) {
             continue;
         }
-        if pool::is_unsettled() {
+        // Not between two naps: those who are busy take from the depot.
+        if !napped && pool::is_unsettled() {
             pool::settle();
         }
         let rest = runner.lie_down(true);
@@ -94,19 +96,16 @@ fn run_thread(core: &CoreShared, index: usize) {
         }
         core.note_quiet();
         core.workers[index].counts.parked();
-        if let Rest::Until(deadline) = rest {
-            if parker.park_until(deadline) {
-                patience = full;
-            } else if runner.wake_up() {
-                // Nobody has called: one look is enough.
-                patience = 0;
-            } else {
-                parker.park();
-                patience = full;
+        let (called, over) = match rest {
+            Rest::Until(deadline) => {
+                let called = parker.park_until(deadline);
+                (called, !called)
             }
-        } else {
+            Rest::Not | Rest::Long => (false, false),
+        };
+        napped = over && runner.wake_up();
+        if !called && !napped {
             parker.park();
-            patience = full;
         }
         runner.woken();
     }
@@ -125,6 +124,8 @@ struct WorkerTask {
     core: Arc<CoreShared>,
     index: usize,
     searching: bool,
+    /// How many batches it has run, by which it looks at others.
+    batches: usize,
     asleep: bool,
     done: bool,
 }
@@ -135,6 +136,7 @@ impl WorkerTask {
             core: Arc::clone(core),
             index,
             searching: false,
+            batches: 0,
             asleep: false,
             done: false,
         }
@@ -151,7 +153,7 @@ impl WorkerTask {
             self.searching = true;
         }
         let _duty = OnDuty::new(core, self.index);
-        let mut runner = Runner::resumed(core, self.index, self.searching);
+        let mut runner = Runner::resumed(core, self.index, self.searching, self.batches);
         let verdict = loop {
             if (0..BATCHES_PER_POLL).all(|_| runner.run_batch()) {
                 context.waker().wake_by_ref();
@@ -174,6 +176,7 @@ impl WorkerTask {
             runner.woken();
         };
         self.searching = runner.is_searching();
+        self.batches = runner.batches();
         if verdict.is_ready() {
             self.done = true;
             core.note_exit();
@@ -193,7 +196,7 @@ impl Drop for WorkerTask {
             let _ = self.core.sleepers.get_up(self.index);
             self.searching = true;
         }
-        Runner::resumed(&self.core, self.index, self.searching).retire();
+        Runner::resumed(&self.core, self.index, self.searching, self.batches).retire();
         if self.core.note_exit() {
             self.core.abandon();
         }
@@ -269,5 +272,41 @@ mod tests {
         };
         assert!(report.is_complete());
         assert!(first.poll(&mut context).is_pending());
+    }
+
+    /// Work that leaves more of itself, until it is told to stop.
+    fn refill(core: &WorkerCore, stop: &Arc<AtomicUsize>) {
+        let (inner, stop) = (core.clone(), Arc::clone(stop));
+        let again = move || {
+            if stop.load(Ordering::SeqCst) == 0 {
+                refill(&inner, &stop);
+            }
+        };
+        core.spawn_fn_detached(again).expect("open");
+    }
+
+    #[test]
+    fn a_busy_worker_task_comes_to_the_lanes_of_others() {
+        let core = WorkerCore::threads(2).unhosted();
+        let shared = &core.handle.0;
+        let mut first = WorkerTask::new(shared, 0);
+        let for_the_other = {
+            let _duty = OnDuty::new(shared, 1);
+            core.spawn_fn(|| 5).expect("open")
+        };
+        let stop = Arc::new(AtomicUsize::new(0));
+        let mut context = Context::from_waker(Waker::noop());
+        {
+            let _duty = OnDuty::new(shared, 0);
+            refill(&core, &stop);
+        }
+        for _ in 0..100 {
+            assert!(first.poll(&mut context).is_pending());
+        }
+        assert!(for_the_other.is_done(), "the other one is held up");
+        stop.store(1, Ordering::SeqCst);
+        while core.metrics().asleep == 0 {
+            assert!(first.poll(&mut context).is_pending());
+        }
     }
 }

@@ -234,9 +234,9 @@ pub(crate) fn settle() {
         }
         with_pair(class, |pair| {
             let mut chunks = pool.chunks();
-            if let Some(last) = pair.take_last() {
+            if let Some(first) = pair.take_first() {
                 // SAFETY: it was this thread's, and is of the class.
-                chunks.put(pool, class, &mut unsafe { Magazine::of(last) });
+                chunks.put(pool, class, &mut unsafe { Magazine::of(first) });
             }
             if !pair.loaded.is_shut() {
                 chunks.put(pool, class, &mut pair.loaded);

@@ -180,11 +180,14 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
-    pub(crate) fn new(per_stream: usize, total: Option<usize>) -> Self {
+    /// The bounds for streams that so many workers run.
+    pub(crate) fn new(per_stream: usize, total: Option<usize>, workers: usize) -> Self {
+        // Each worker has one stream whose places it keeps.
+        let bound = total.map_or(per_stream, |total| per_stream.min(total / workers));
         Self {
             per_stream,
             total: total.map(|limit| (limit, AtomicUsize::new(0))),
-            step: (per_stream.min(total.unwrap_or(usize::MAX)) / STEP_PART).clamp(1, MAX_STEP),
+            step: (bound / STEP_PART).clamp(1, MAX_STEP),
             waiting: AtomicUsize::new(0),
             lines: Mutex::default(),
         }

@@ -37,11 +37,12 @@ impl SerialShared {
         per_stream: usize,
         total: Option<usize>,
     ) -> Self {
+        let workers = core.shared().workers.len();
         Self {
             environment: environment.with_time(&core),
             core,
             inline,
-            bounds: Bounds::new(per_stream, total),
+            bounds: Bounds::new(per_stream, total, workers),
             counters: Counters::new(),
             phase: AtomicU8::new(OPEN),
             delays_nothing: AtomicU8::new(0),

@@ -212,15 +212,20 @@ pub(crate) struct Runner<'a> {
 
 impl<'a> Runner<'a> {
     pub(crate) fn new(core: &'a CoreShared, index: usize) -> Self {
-        Self::resumed(core, index, false)
+        Self::resumed(core, index, false, 0)
     }
 
-    /// A runner that was woken, and so counts as searching, or was not.
-    pub(crate) fn resumed(core: &'a CoreShared, index: usize, searching: bool) -> Self {
+    /// A runner that was woken, and so counts as searching, or was not, and has run so many batches.
+    pub(crate) fn resumed(
+        core: &'a CoreShared,
+        index: usize,
+        searching: bool,
+        batches: usize,
+    ) -> Self {
         let this = Self {
             core,
             index,
-            batches: 0,
+            batches,
             searching,
             nap: FIRST_NAP,
             seen: 0,
@@ -231,6 +236,10 @@ impl<'a> Runner<'a> {
 
     pub(crate) fn is_searching(&self) -> bool {
         self.searching
+    }
+
+    pub(crate) fn batches(&self) -> usize {
+        self.batches
     }
 
     fn me(&self) -> &'a Worker {

@@ -439,12 +439,12 @@ impl ParallelExecutor {
 impl Gate {
     async fn settle(&self, deadline: Duration) -> u64 {
         if in_handler() {
-            return (self.running() + self.waiting()) as u64;
+            return self.count() as u64;
         }
         let drained = self.drained();
         match within(&self.core, deadline, drained).await {
             Some(_) => 0,
-            None => (self.running() + self.waiting()) as u64,
+            None => self.count() as u64,
         }
     }
 
@@ -484,7 +484,7 @@ impl Lifecycle for Gate {
     }
 
     fn is_idle(&self) -> bool {
-        self.running() == 0 && self.waiting() == 0
+        self.count() == 0
     }
 }
 

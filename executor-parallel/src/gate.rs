@@ -399,6 +399,15 @@ impl Gate {
         completion
     }
 
+    /// Messages that have a permit or wait for one, at one moment.
+    pub(crate) fn count(&self) -> usize {
+        let mut line = self.lock();
+        self.freeze(&mut line);
+        let count = self.in_flight(&line);
+        self.thaw_if_calm(&mut line);
+        count
+    }
+
     /// Messages that have a permit or wait for one; exact while frozen.
     fn in_flight(&self, line: &Line) -> usize {
         (line.limit + line.owed).saturating_sub(self.permits.free()) + line.waiters.len()

@@ -135,10 +135,12 @@ impl Magazine {
     }
 }
 
-/// A thread's blocks of one class: the one given last, a magazine in use, and a full or empty spare.
+/// A thread's blocks of one class: one that is taken first, a magazine in use, and a full or empty spare.
 pub(crate) struct Pair {
-    /// Null: there is none. [`NO_CACHE`]: there is no cache, and none may be put here.
-    last: *mut u8,
+    /// The first that was given while there was none here, and so the one that is warm where blocks
+    /// are given and taken in turn. Null: there is none. [`NO_CACHE`]: there is no cache, and none may
+    /// be put here.
+    first: *mut u8,
     pub(super) loaded: Magazine,
     pub(super) spare: Magazine,
     /// So many of the lowest blocks of the loaded magazine were another thread's last.
@@ -178,14 +180,14 @@ const NO_CACHE: *mut u8 = ptr::without_provenance_mut(1);
 
 impl Pair {
     const SHUT: Self = Self {
-        last: NO_CACHE,
+        first: NO_CACHE,
         loaded: Magazine::SHUT,
         spare: Magazine::EMPTY,
         foreign: 0,
     };
 
     pub(crate) const EMPTY: Self = Self {
-        last: ptr::null_mut(),
+        first: ptr::null_mut(),
         loaded: Magazine::EMPTY,
         spare: Magazine::EMPTY,
         foreign: 0,
@@ -198,8 +200,8 @@ impl Pair {
         class: usize,
         more: impl FnOnce(&mut Self) -> NonNull<u8>,
     ) -> NonNull<u8> {
-        if let Some(last) = self.take_last() {
-            return last;
+        if let Some(first) = self.take_first() {
+            return first;
         }
         let Some(block) = self.loaded.pop() else {
             return more(self);
@@ -211,13 +213,13 @@ impl Pair {
         block
     }
 
-    /// Takes the block that was given last, if no other was taken since.
+    /// Takes the block that is taken first, if there is one.
     #[inline(always)]
-    pub(super) fn take_last(&mut self) -> Option<NonNull<u8>> {
-        if self.last.addr() <= NO_CACHE.addr() {
+    pub(super) fn take_first(&mut self) -> Option<NonNull<u8>> {
+        if self.first.addr() <= NO_CACHE.addr() {
             return None;
         }
-        NonNull::new(std::mem::take(&mut self.last))
+        NonNull::new(std::mem::take(&mut self.first))
     }
 
     /// Takes a block from the spare or else from a magazine that `refill` gives.
@@ -237,8 +239,8 @@ impl Pair {
     /// The caller owns `block`, which is at least 64 bytes and aligned to them.
     #[inline(always)]
     pub(crate) unsafe fn give(&mut self, block: NonNull<u8>, more: impl FnOnce(&mut Self)) {
-        if self.last.is_null() {
-            self.last = block.as_ptr();
+        if self.first.is_null() {
+            self.first = block.as_ptr();
         } else if self.loaded.is_full() {
             more(self);
         } else {
@@ -258,9 +260,9 @@ impl Pair {
 
     /// Gives all blocks up.
     pub(crate) fn empty(mut self, mut store: impl FnMut(Magazine)) {
-        if let Some(last) = self.take_last() {
+        if let Some(first) = self.take_first() {
             // SAFETY: it was this thread's, and is of the class.
-            store(unsafe { Magazine::of(last) });
+            store(unsafe { Magazine::of(first) });
         }
         if !self.loaded.is_shut() {
             store(self.loaded);

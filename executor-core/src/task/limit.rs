@@ -141,7 +141,7 @@ impl<L: Limiter> UnderLimit<L> {
     pub(crate) const DUE: &'static Kind = &Kind {
         admit: Self::admit,
         // SAFETY: `admit` gave the limiter.
-        settle: |limiter| drop(unsafe { Arc::from_raw(limiter.cast::<L>()) }),
+        settle: |limiter| drop_quietly(unsafe { Arc::from_raw(limiter.cast::<L>()) }),
         end: end_cell,
         owner: |cell| {
             // SAFETY: the cell is ours to run, and has this scope.

@@ -5,9 +5,25 @@ use super::*;
 use crate::core::WorkerCore;
 use crate::time::clock::VirtualClock;
 
-/// A core whose workers the test runs by hand, and what they share.
-fn unhosted(workers: usize) -> WorkerCore {
-    WorkerCore::threads(workers).unhosted()
+/// A core whose workers the test runs by hand; what is left at its end is aborted.
+struct Unhosted(WorkerCore);
+
+impl std::ops::Deref for Unhosted {
+    type Target = WorkerCore;
+
+    fn deref(&self) -> &WorkerCore {
+        &self.0
+    }
+}
+
+impl Drop for Unhosted {
+    fn drop(&mut self) {
+        self.handle.0.abandon();
+    }
+}
+
+fn unhosted(workers: usize) -> Unhosted {
+    Unhosted(WorkerCore::threads(workers).unhosted())
 }
 
 /// A worker that has found nothing, is over with its search, and is about to lie down.
