@@ -61,7 +61,16 @@ impl Scenario {
     /// What its caller may be told.
     pub(crate) fn allowed(&self) -> Vec<Seen> {
         if let Some([early, late]) = self.either() {
-            return [early.allowed(), late.allowed()].concat();
+            let mut allowed = [early.allowed(), late.allowed()].concat();
+            if self.is_aborted() {
+                // A handler that is being started at that moment may end by itself in that poll.
+                let unhindered = Self {
+                    interference: Interference::Nothing,
+                    ..late
+                };
+                allowed.extend(unhindered.allowed());
+            }
+            return allowed;
         }
         if self.is_cancelled() {
             return vec![Seen::Cancelled];
