@@ -130,7 +130,7 @@ impl ParallelExecutor {
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.admit(envelope, handler)
+        self.admit(&mut Some((envelope, handler)))
     }
 
     /// As [`ParallelExecutor::submit`], without a completion: for messages whose results nobody
@@ -156,16 +156,12 @@ impl ParallelExecutor {
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.admit(envelope, handler)
+        self.admit(&mut Some((envelope, handler)))
     }
 
     /// Admits a message now, or when there is a permit if this thread may wait for it.
     #[inline(always)]
-    fn admit<M, H, F, T, E, R>(
-        &self,
-        envelope: Envelope<M>,
-        handler: H,
-    ) -> Result<R, Rejected<Envelope<M>>>
+    fn admit<M, H, F, T, E, R>(&self, message: &mut Draft<M, H>) -> Result<R, Rejected<Envelope<M>>>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
@@ -174,8 +170,7 @@ impl ParallelExecutor {
         E: Send + 'static,
         R: Receipt<T, E, M>,
     {
-        let mut message = Some((envelope, handler));
-        match self.enqueue(&mut message) {
+        match self.enqueue(message) {
             Ok(receipt) => Ok(receipt),
             Err(reason) if reason.is_full() && !must_not_block() => {
                 let generation = self.gate.generation();
@@ -184,9 +179,9 @@ impl ParallelExecutor {
                     Ok(Wait::Taken) => Ok(()),
                     Err(reason) => Err(reason),
                 };
-                self.run_if(granted, generation, message)
+                self.run_if(granted, generation, message.take())
             }
-            Err(reason) => Err(self.hand_back(reason, message)),
+            Err(reason) => Err(self.hand_back(reason, message.take())),
         }
     }
 

@@ -109,7 +109,7 @@ where
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.admit(envelope, handler)
+        self.admit(&mut Some((envelope, handler)))
     }
 
     /// As [`Stream::submit`], without a completion: for messages whose results nobody wants.
@@ -134,16 +134,12 @@ where
         T: Send + 'static,
         E: Send + 'static,
     {
-        self.admit(envelope, handler)
+        self.admit(&mut Some((envelope, handler)))
     }
 
     /// Admits a message now, or when there is room if this thread may wait for it.
     #[inline(always)]
-    fn admit<M, H, F, T, E, R>(
-        &self,
-        envelope: Envelope<M>,
-        handler: H,
-    ) -> Result<R, Rejected<Envelope<M>>>
+    fn admit<M, H, F, T, E, R>(&self, message: &mut Draft<M, H>) -> Result<R, Rejected<Envelope<M>>>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<S>) -> F + Send + 'static,
@@ -152,13 +148,12 @@ where
         E: Send + 'static,
         R: Receipt<T, E, M>,
     {
-        let mut message = Some((envelope, handler));
-        match self.strand.enqueue(&mut message, false) {
+        match self.strand.enqueue(message, false) {
             Ok(receipt) => Ok(receipt),
             Err(reason) if reason.is_full() && !must_not_block() => {
-                self.use_place(block_on(self.strand.wait_for_room()).ok(), message)
+                self.use_place(block_on(self.strand.wait_for_room()).ok(), message.take())
             }
-            Err(reason) => Err(self.refuse(reason, message)),
+            Err(reason) => Err(self.refuse(reason, message.take())),
         }
     }
 
