@@ -28,6 +28,7 @@ const LIVE: u8 = 1;
 const AWAITED: u8 = 2;
 
 const _: () = assert!(size_of::<PolicyContext>() == size_of::<usize>());
+const _: () = assert!(size_of::<Mooring>() <= 80);
 
 /// Where a context has its parts: in its message's scope, or in a block of its own.
 ///
@@ -45,6 +46,10 @@ pub(crate) struct Mooring {
 }
 
 /// What a context is made of.
+///
+/// Packed, since the ids' alignment would cost each message sixteen bytes, and most of them the next
+/// larger block.
+#[repr(C, packed(8))]
 struct Parts {
     /// The message's cell; null for a structured execution.
     cell: *const Header,
@@ -271,13 +276,15 @@ impl<S> PolicyContext<S> {
     /// The message's id.
     #[must_use]
     pub fn message_id(&self) -> uuid::Uuid {
-        self.parts().lineage.id()
+        let lineage = self.parts().lineage;
+        lineage.id()
     }
 
     /// The id that all messages of one conversation share.
     #[must_use]
     pub fn correlation_id(&self) -> uuid::Uuid {
-        self.parts().lineage.correlation_id()
+        let lineage = self.parts().lineage;
+        lineage.correlation_id()
     }
 
     /// An envelope for a message that this one causes: it inherits the correlation, and its

@@ -50,6 +50,9 @@ pub(crate) struct StrandScope {
     mooring: Mooring,
 }
 
+// With an envelope of a word, an async handler and its context: a block of 256 bytes.
+const _: () = assert!(size_of::<StrandScope>() <= 104);
+
 /// What the scope of a new message is made from.
 pub(super) struct NewScope {
     pub(super) head: NonNull<Head>,
