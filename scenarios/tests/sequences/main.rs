@@ -72,21 +72,21 @@ struct Door {
 
 impl Door {
     fn open(&self) {
+        let mut wakers = self.wakers.lock().expect("whole");
         self.open.store(true, Ordering::SeqCst);
-        for waker in std::mem::take(&mut *self.wakers.lock().expect("whole")) {
-            waker.wake();
-        }
+        let woken = std::mem::take(&mut *wakers);
+        drop(wakers);
+        woken.into_iter().for_each(Waker::wake);
     }
 
+    /// Keeps no waker when it is ready: one that outlives its message would keep the stream resident.
     fn poll(&self, context: &Context<'_>) -> Poll<()> {
-        if !self.open.load(Ordering::SeqCst) {
-            let waker = context.waker().clone();
-            self.wakers.lock().expect("whole").push(waker);
-            if !self.open.load(Ordering::SeqCst) {
-                return Poll::Pending;
-            }
+        let mut wakers = self.wakers.lock().expect("whole");
+        if self.open.load(Ordering::SeqCst) {
+            return Poll::Ready(());
         }
-        Poll::Ready(())
+        wakers.push(context.waker().clone());
+        Poll::Pending
     }
 }
 
