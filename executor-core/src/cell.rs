@@ -3,17 +3,17 @@
 //! # Layout
 //! | part | bytes | content |
 //! | --- | --- | --- |
-//! | header | 48 | link, virtual table, hint, status word, the completion's waker |
+//! | header | 48 | link, virtual table, what goes with the cell, status word, the completion's waker |
 //! | body | any | a union: job until started, future until ready, output until taken |
-//! | scope | 0 and up | what the job's home keeps beside it: stream, caller, mooring |
+//! | scope | 0 and up | what the job's home keeps beside it: the stream |
 //!
 //! # Invariants
 //! - I1. The status word (see `status`) decides who may touch which part, and who frees the cell.
 //! - I2. The body is the job before `STARTED`, the future while the runner has it, the output once
 //!   the future was dropped; nothing once a canceller took the message; with `HOLLOW` the outcome.
 //! - I3. Only the runner touches the scope's plain fields, except `home`, which is written before the
-//!   cell is shared and read by anybody who holds it. `caller` is written once, before what the
-//!   message waits for is shared, and read by whoever comes from there.
+//!   cell is shared and read by anybody who holds it. The caller is noted once, before what the message
+//!   waits for is shared, and read by whoever comes from there.
 //! - I4. User code (handler, drops, wakers) runs under `catch`, with the cell in a state from which
 //!   it can be finished.
 
@@ -21,6 +21,7 @@ mod guard;
 mod holders;
 mod job;
 mod list;
+mod near;
 mod run;
 
 use std::cell::{Cell as StdCell, UnsafeCell};
@@ -30,8 +31,9 @@ use std::task::Waker;
 
 pub(crate) use self::guard::{catch, drop_quietly, forget_payload, wake_quietly};
 pub(crate) use self::holders::{CellRef, wake};
-pub(crate) use self::job::{Job, MakeScope, Output, Polled, Ran, Scope, Step};
+pub(crate) use self::job::{Job, Output, Polled, Ran, Scope, Step};
 pub(crate) use self::list::{CellList, expose, link_to};
+pub(crate) use self::near::Near;
 use crate::envelope::Envelope;
 use crate::environment::Environment;
 use crate::lane::{Link, LinkVTable};
@@ -44,9 +46,8 @@ use crate::strand::StreamName;
 #[repr(C)]
 pub(crate) struct Header {
     pub(crate) link: Link,
-    /// A cell that is touched soon after this one, to be fetched (`list`); its pusher's, then the
-    /// queue's owner's.
-    near: StdCell<*mut Header>,
+    /// What goes with the cell.
+    pub(crate) near: Near,
     pub(crate) status: Status,
     /// The completion's waker (`status`, I3).
     pub(crate) waker: UnsafeCell<MaybeUninit<Waker>>,
@@ -70,14 +71,13 @@ pub(crate) struct CellVTable {
     home: unsafe fn(NonNull<Header>) -> *const (),
     environment: unsafe fn(NonNull<Header>) -> *const Environment,
     generation: unsafe fn(NonNull<Header>) -> u32,
-    caller: unsafe fn(NonNull<Header>) -> *const Header,
-    set_caller: unsafe fn(NonNull<Header>, CellRef),
     hold: unsafe fn(*const ()),
     unhold: unsafe fn(*const ()),
     wake: unsafe fn(NonNull<Header>, *const ()),
     stream: unsafe fn(*const ()) -> Option<StreamName>,
-    /// Drops the scope and gives the reference to the caller's cell, if it had one.
-    drop_scope: unsafe fn(NonNull<Header>) -> Option<CellRef>,
+    drop_scope: unsafe fn(NonNull<Header>),
+    /// How many lines of such a cell are fetched before it is run.
+    lines: usize,
 }
 
 #[repr(C)]
@@ -101,6 +101,9 @@ union Body<J: Job> {
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Header>() == 48);
+
+/// No more lines of a cell are fetched before it is run.
+const MAX_LINES: usize = 4;
 
 impl Header {
     #[inline]
@@ -134,16 +137,13 @@ impl LiveCell {
 
     /// The cell of the handler that waits for this one.
     pub(crate) fn caller(self) -> Option<Self> {
-        // SAFETY: it is alive (I3).
-        let caller = unsafe { (self.header().vtable().caller)(self.0) };
         // The caller's cell is held by this one.
-        NonNull::new(caller.cast_mut()).map(Self)
+        self.header().near.caller().map(Self)
     }
 
     /// Notes who waits for this one, unless that is known.
     pub(crate) fn set_caller(self, caller: CellRef) {
-        // SAFETY: it is alive (I3).
-        unsafe { (self.header().vtable().set_caller)(self.0, caller) };
+        self.header().near.set_caller(caller);
     }
 
     pub(crate) fn home(self) -> *const () {
@@ -191,9 +191,11 @@ pub(crate) unsafe fn free(cell: NonNull<Header>) {
 /// As [`free`].
 unsafe fn free_one(cell: NonNull<Header>) -> Option<CellRef> {
     // SAFETY: the caller has the cell alone.
-    let vtable = unsafe { cell.as_ref() }.vtable();
+    let header = unsafe { cell.as_ref() };
+    let vtable = header.vtable();
+    let caller = header.near.take_caller();
     // SAFETY: the scope is dropped once, here.
-    let caller = unsafe { (vtable.drop_scope)(cell) };
+    unsafe { (vtable.drop_scope)(cell) };
     // SAFETY: the cell came from this class and is not used any more.
     unsafe { pool::give(vtable.class, cell.cast()) };
     caller
@@ -203,6 +205,10 @@ impl<J: Job> Cell<J> {
     const CLASS: Class = Class::of(std::alloc::Layout::new::<Self>());
     /// Where the output of the cell lies, from its start.
     const OUTPUT: usize = offset_of!(Self, body);
+    const LINES: usize = {
+        let lines = size_of::<Self>().div_ceil(64);
+        if lines < MAX_LINES { lines } else { MAX_LINES }
+    };
 
     pub(crate) const VTABLE: &'static CellVTable = &CellVTable {
         link: LinkVTable { run: J::Scope::run },
@@ -217,8 +223,6 @@ impl<J: Job> Cell<J> {
         home: |cell| Self::of(cell).scope.home(),
         environment: |cell| Self::of(cell).scope.environment(),
         generation: |cell| Self::of(cell).scope.generation(),
-        caller: |cell| Self::of(cell).scope.caller(),
-        set_caller: |cell, caller| Self::of(cell).scope.set_caller(caller),
         hold: J::Scope::hold,
         unhold: J::Scope::unhold,
         wake: J::Scope::wake,
@@ -226,20 +230,14 @@ impl<J: Job> Cell<J> {
         drop_scope: |cell| {
             let scope = Self::of(cell).scope_ptr();
             // SAFETY: `free` is the only caller, once for each cell.
-            let mut scope = unsafe { scope.read() };
-            let caller = scope.take_caller();
-            drop_quietly(scope);
-            caller
+            drop_quietly(unsafe { scope.read() });
         },
+        lines: Self::LINES,
     };
 
     /// A new cell that holds `job`.
     #[inline(always)]
-    pub(crate) fn with_job(
-        job: J,
-        scope: impl MakeScope<J::Scope>,
-        joined: bool,
-    ) -> NonNull<Header> {
+    pub(crate) fn with_job(job: J, scope: J::Scope, joined: bool) -> NonNull<Header> {
         let cell = Self::vacant(scope, joined);
         // SAFETY: the cell is private, and its body is empty.
         unsafe { Self::of(cell).job().write(job) };
@@ -248,7 +246,7 @@ impl<J: Job> Cell<J> {
 
     /// A new cell with an empty body.
     #[inline]
-    pub(crate) fn vacant(scope: impl MakeScope<J::Scope>, joined: bool) -> NonNull<Header> {
+    pub(crate) fn vacant(scope: J::Scope, joined: bool) -> NonNull<Header> {
         let cell = pool::take(Self::CLASS).cast::<Self>();
         let vtable = std::ptr::from_ref(Self::VTABLE).cast::<LinkVTable>();
         let base = cell.as_ptr();
@@ -257,15 +255,17 @@ impl<J: Job> Cell<J> {
                 next: StdCell::new(std::ptr::null_mut()),
                 vtable,
             },
-            near: StdCell::new(std::ptr::null_mut()),
+            near: Near::nothing(),
             status: Status::new(joined),
             waker: UnsafeCell::new(MaybeUninit::uninit()),
         };
         // SAFETY: the block is ours, and large and aligned enough for the cell by its class.
         unsafe { base.cast::<Header>().write(header) };
-        let slot = base.wrapping_byte_add(offset_of!(Self, scope)).cast();
+        let slot = base
+            .wrapping_byte_add(offset_of!(Self, scope))
+            .cast::<J::Scope>();
         // SAFETY: as above; the scope follows the body.
-        unsafe { scope.make_at(slot) };
+        unsafe { slot.write(scope) };
         cell.cast()
     }
 
@@ -315,6 +315,9 @@ impl<J: Job> Cell<J> {
     pub(crate) unsafe fn release(cell: NonNull<Header>) {
         let this = Self::of(cell);
         if this.header.status.release() {
+            if !this.header.near.is_alone() {
+                drop(this.header.near.take_caller());
+            }
             // SAFETY: the status word says that the cell is ours alone.
             let scope = unsafe { this.scope_ptr().read() };
             drop(scope);

@@ -5,13 +5,30 @@
 //! 10 ms old, which Linux keeps in memory that every process can read. Elsewhere, and under Miri,
 //! the precise clocks stand in.
 
-/// Returns the milliseconds since the Unix epoch as of the last tick; 0 if the clock stands before
-/// 1970.
+/// A time since the Unix epoch, as the clock gives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UnixTime {
+    seconds: u64,
+    nanos: u64,
+}
+
+impl UnixTime {
+    pub(crate) const EPOCH: Self = Self {
+        seconds: 0,
+        nanos: 0,
+    };
+
+    pub(crate) const fn millis(self) -> u64 {
+        self.seconds * 1_000 + self.nanos / 1_000_000
+    }
+}
+
+/// Returns the time as of the last tick; the epoch if the clock stands before 1970.
 ///
 /// The wall clock may be set: a later call may return less than an earlier one.
 #[inline]
-pub(crate) fn coarse_unix_millis() -> u64 {
-    source::unix_millis()
+pub(crate) fn coarse_unix() -> UnixTime {
+    source::unix()
 }
 
 /// Returns the nanoseconds since an arbitrary origin, fixed for the process, as of the last tick;
@@ -25,10 +42,12 @@ pub(crate) fn coarse_monotonic_nanos() -> u64 {
 mod source {
     use std::mem::MaybeUninit;
 
+    use super::UnixTime;
+
     #[inline]
-    pub(super) fn unix_millis() -> u64 {
+    pub(super) fn unix() -> UnixTime {
         let (seconds, nanos) = read(libc::CLOCK_REALTIME_COARSE);
-        seconds * 1_000 + nanos / 1_000_000
+        UnixTime { seconds, nanos }
     }
 
     #[inline]
@@ -58,14 +77,15 @@ mod source {
 mod source {
     use std::time::{Instant, SystemTime};
 
+    use super::UnixTime;
     use crate::sync::plain::OnceLock;
 
-    pub(super) fn unix_millis() -> u64 {
-        SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| {
-                u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-            })
+    pub(super) fn unix() -> UnixTime {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        since.map_or(UnixTime::EPOCH, |since| UnixTime {
+            seconds: since.as_secs(),
+            nanos: since.subsec_nanos().into(),
+        })
     }
 
     pub(super) fn monotonic_nanos() -> u64 {
@@ -79,7 +99,7 @@ mod source {
 mod tests {
     use std::time::SystemTime;
 
-    use super::{coarse_monotonic_nanos, coarse_unix_millis};
+    use super::{coarse_monotonic_nanos, coarse_unix};
 
     #[test]
     fn the_wall_clock_agrees_with_the_precise_one() {
@@ -87,7 +107,7 @@ mod tests {
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap();
         let precise = u64::try_from(precise.as_millis()).unwrap();
-        assert!(coarse_unix_millis().abs_diff(precise) < 60_000);
+        assert!(coarse_unix().millis().abs_diff(precise) < 60_000);
     }
 
     #[test]

@@ -1,112 +1,63 @@
 //! What a handler is given beside its message.
 
-use std::alloc::Layout;
 use std::any::Any;
 use std::borrow::Cow;
-use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
+use std::mem::ManuallyDrop;
 use std::num::NonZeroU32;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cell::{self, CellRef, Header, LiveCell};
-use crate::deadline::Deadline;
+use crate::deadline::{Deadline, now, origin};
 use crate::envelope::{Envelope, Lineage};
 use crate::frame;
-use crate::pool::{self, Class};
+use crate::pool::{BLOCK_SIZES, PoolBox};
 use crate::services::MissingService;
 use crate::strand;
-use crate::sync::{AtomicU8, Ordering};
 use crate::trail::Trail;
 
-const GONE: u8 = 0;
-const LIVE: u8 = 1;
-const AWAITED: u8 = 2;
-
 const _: () = assert!(size_of::<PolicyContext>() == size_of::<usize>());
-const _: () = assert!(size_of::<Mooring>() <= 80);
+const _: () = assert!(size_of::<Parts>() <= BLOCK_SIZES[0]);
 
-/// Where a context has its parts: in its message's scope, or in a block of its own.
-///
-/// # Invariants
-/// - I1. While the flag is not `GONE`, the message is not handled: the cell, its home and the
-///   stream's state live, and no other message of the stream runs.
-/// - I2. There is at most one context for a mooring, so `&mut` of the context is `&mut` of the
-///   state; `parts` are written when it is made, and are its alone until it is dropped.
-/// - I3. A mooring without a cell is a block of its own, and belongs to its context.
-#[repr(C)]
-pub(crate) struct Mooring {
-    flag: AtomicU8,
-    // Last: a message that is queued leaves them unwritten, and so their cache lines alone.
-    parts: UnsafeCell<MaybeUninit<Parts>>,
-}
-
-/// What a context is made of.
-///
-/// Packed, since the ids' alignment would cost each message sixteen bytes, and most of them the next
-/// larger block.
-#[repr(C, packed(8))]
+/// What a context is made of, in a block that is taken when the handler starts: a message that is queued
+/// needs none.
 struct Parts {
-    /// The message's cell; null for a structured execution.
-    cell: *const Header,
+    /// The message's cell; none for a structured execution.
+    cell: Option<NonNull<Header>>,
     lineage: Lineage,
     deadline: Deadline,
-    trail: Trail,
-    /// Nanoseconds of the coarse clock; 0: nobody has asked.
-    started: u64,
+    /// Cleared by the context's drop.
+    trail: ManuallyDrop<Trail>,
+    /// The low bits of the milliseconds from [`origin`] to when the start was asked for; 0: it was not.
+    started: u32,
     attempt: NonZeroU32,
 }
 
 impl Parts {
     #[inline(always)]
-    fn new<M>(cell: *const Header, envelope: &Envelope<M>) -> Self {
-        Self {
-            cell,
-            lineage: envelope.lineage(),
-            deadline: envelope.raw_deadline(),
-            trail: Trail::new(),
-            started: 0,
-            attempt: envelope.attempt(),
-        }
-    }
-}
-
-impl Mooring {
-    /// The block of a context without a cell.
-    const CLASS: Class = Class::of(Layout::new::<Self>());
-
-    /// Makes a mooring without a context, of which only the flag is written.
-    ///
-    /// # Safety
-    /// There is room for a mooring at `slot`.
-    #[inline]
-    pub(crate) unsafe fn make_at(slot: *mut Self) {
-        // SAFETY: as the caller says.
-        let flag = unsafe { &raw mut (*slot).flag };
-        // SAFETY: as the caller says; the rest needs no value.
-        unsafe { flag.write(AtomicU8::new(GONE)) };
-    }
-
-    /// Whether the context has left the handler's future and is still alive; if so its drop will
-    /// wake the cell.
-    #[inline]
-    pub(crate) fn is_straying(&self) -> bool {
-        // ORDERING: Acquire pairs with the Release of the context's drop: what it did to the state
-        // comes before the next message.
-        match self.flag.load(Ordering::Acquire) {
-            GONE => false,
-            // Asked before: the drop that is to come will see it.
-            AWAITED => true,
-            // Never over `GONE`: a flag without a context would be waited for for ever.
-            _ => self
-                .flag
-                .compare_exchange(LIVE, AWAITED, Ordering::AcqRel, Ordering::Acquire)
-                .is_ok(),
-        }
+    fn new<M>(cell: Option<NonNull<Header>>, envelope: &Envelope<M>) -> PoolBox<Self> {
+        let (lineage, deadline) = envelope.lineage_and_deadline();
+        #[expect(
+            clippy::multiple_unsafe_ops_per_block,
+            reason = "they are all the fields of one place"
+        )]
+        let make = |parts: *mut Self| {
+            // SAFETY: there is room for the parts.
+            unsafe {
+                (&raw mut (*parts).cell).write(cell);
+                (&raw mut (*parts).lineage).write(lineage);
+                (&raw mut (*parts).deadline).write(deadline);
+                (&raw mut (*parts).trail).write(ManuallyDrop::new(Trail::new()));
+                (&raw mut (*parts).started).write(0);
+                (&raw mut (*parts).attempt).write(envelope.attempt());
+            }
+        };
+        // SAFETY: every field is written.
+        unsafe { PoolBox::with(make) }
     }
 }
 
@@ -134,12 +85,13 @@ impl Mooring {
 /// }
 /// ```
 pub struct PolicyContext<S = ()> {
-    mooring: NonNull<Mooring>,
+    /// Dropped by the context's drop.
+    parts: ManuallyDrop<PoolBox<Parts>>,
     /// Invariant: the state is lent as `&mut S`.
     state: PhantomData<fn(S) -> S>,
 }
 
-// SAFETY: the state is reached through `&mut self` alone (Mooring, I2), so `S: Send` is what it
+// SAFETY: the state is reached through `&mut self` alone (near, I2), so `S: Send` is what it
 // takes to use the context on another thread; accesses to what the cell's runner sees are atomic.
 unsafe impl<S: Send> Send for PolicyContext<S> {}
 // SAFETY: a shared context gives no access to the state, and its parts are `Sync`.
@@ -148,33 +100,52 @@ unsafe impl<S: Send> Sync for PolicyContext<S> {}
 impl<S> Drop for PolicyContext<S> {
     #[inline]
     fn drop(&mut self) {
-        // Emptied rather than dropped: a trail without decisions needs no drop.
-        drop(std::mem::take(&mut self.parts_mut().trail));
-        let Some(cell) = self.cell() else {
-            // SAFETY: Mooring, I3: the block is ours, from `free`, and has nothing left to drop.
-            return unsafe { pool::give(Mooring::CLASS, self.mooring.cast()) };
-        };
-        if frame::is_polling(cell.as_ptr()) {
-            // This thread is the runner, so it cannot be looking at the flag now.
-            self.mooring().flag.store(GONE, Ordering::Release);
-        } else {
-            // SAFETY: the context was the only one, and is not used any more.
-            unsafe { leave_from_elsewhere(self.mooring, cell) };
+        // SAFETY: they are not used any more.
+        let parts = unsafe { ManuallyDrop::take(&mut self.parts) };
+        if parts.trail.is_rented() {
+            return end(parts);
+        }
+        if let Some(cell) = parts.cell {
+            if !frame::is_polling(cell.as_ptr()) {
+                return end(parts);
+            }
+            // SAFETY: near, I1: the cell lives.
+            unsafe { cell.as_ref() }.near.context_dropped();
         }
     }
 }
 
-/// Lets go of a mooring outside the poll of its message's handler.
+/// What follows the drop of a context that has decisions or has strayed.
+///
+/// Apart, so that a handler that drops its context in its first line, as many do, is small enough to be
+/// inlined itself, and its future made where it is to lie.
+#[cold]
+#[inline(never)]
+fn end(mut parts: PoolBox<Parts>) {
+    // Before the message can be over: its texts are the user's.
+    parts.trail.clear();
+    let Some(cell) = parts.cell else {
+        return;
+    };
+    if frame::is_polling(cell.as_ptr()) {
+        // SAFETY: near, I1: the cell lives.
+        unsafe { cell.as_ref() }.near.context_dropped();
+    } else {
+        // SAFETY: the context was the only one, and is not used any more.
+        unsafe { leave_from_elsewhere(cell) };
+    }
+}
+
+/// Lets a message end whose context was dropped outside the poll of its handler.
 ///
 /// # Safety
-/// The mooring's context is being dropped, and `cell` is that of its message.
+/// The context of `cell` is being dropped.
 #[cold]
-unsafe fn leave_from_elsewhere(mooring: NonNull<Mooring>, cell: NonNull<Header>) {
-    // SAFETY: Mooring, I1: the cell and its home live until the swap below.
+unsafe fn leave_from_elsewhere(cell: NonNull<Header>) {
+    // SAFETY: near, I1: the cell and its home live until the context is noted as dropped.
     let held = unsafe { CellRef::new(cell) };
     // SAFETY: as above.
-    let flag = unsafe { &mooring.as_ref().flag };
-    if flag.swap(GONE, Ordering::AcqRel) == AWAITED {
+    if unsafe { cell.as_ref() }.near.context_dropped_elsewhere() {
         // SAFETY: `held` keeps both alive.
         unsafe { cell::wake(cell) };
     }
@@ -186,15 +157,8 @@ impl PolicyContext<()> {
     #[doc(hidden)]
     #[inline(always)]
     pub fn free<M>(envelope: &Envelope<M>) -> Self {
-        let mooring = pool::take(Mooring::CLASS).cast::<Mooring>();
-        let value = Mooring {
-            flag: AtomicU8::new(LIVE),
-            parts: UnsafeCell::new(MaybeUninit::new(Parts::new(ptr::null(), envelope))),
-        };
-        // SAFETY: the block is ours, and its class is that of a mooring.
-        unsafe { mooring.write(value) };
         Self {
-            mooring,
+            parts: ManuallyDrop::new(Parts::new(None, envelope)),
             state: PhantomData,
         }
     }
@@ -204,22 +168,18 @@ impl<S: Send + 'static> PolicyContext<S> {
     /// A context that is tied to its message's cell.
     ///
     /// # Safety
-    /// `mooring` is that of `cell`, whose message is being started; unless `S` has no size, the
-    /// cell's home is a stream whose state is an `S`. It is called once for a message.
+    /// The message of `cell` is being started; unless `S` has no size, the cell's home is a stream whose
+    /// state is an `S`. It is called once for a message, which is new unless it `WAS_QUEUED`.
     #[inline(always)]
-    pub(crate) unsafe fn moored<M>(
+    pub(crate) unsafe fn of_cell<const WAS_QUEUED: bool, M>(
         cell: NonNull<Header>,
-        mooring: NonNull<Mooring>,
         envelope: &Envelope<M>,
     ) -> Self {
-        // SAFETY: it lives in the cell.
-        let place = unsafe { mooring.as_ref() };
-        let parts = place.parts.get().cast::<Parts>();
-        // SAFETY: Mooring, I2: there is no context yet, so nobody else looks at the parts.
-        unsafe { parts.write(Parts::new(cell.as_ptr(), envelope)) };
-        place.flag.store(LIVE, Ordering::Relaxed);
+        let parts = Parts::new(Some(cell), envelope);
+        // SAFETY: it is being started, on this thread.
+        unsafe { cell.as_ref() }.near.context_made(WAS_QUEUED);
         Self {
-            mooring,
+            parts: ManuallyDrop::new(parts),
             state: PhantomData,
         }
     }
@@ -236,68 +196,46 @@ impl<S: Send + 'static> PolicyContext<S> {
         } else {
             // SAFETY: a context without a cell has no state: see `free`.
             let cell = unsafe { self.cell().unwrap_unchecked() };
-            // SAFETY: Mooring, I1: the cell lives.
+            // SAFETY: near, I1: the cell lives.
             let cell = unsafe { LiveCell::new(cell) };
             // SAFETY: the cell's stream lives with it.
             unsafe { strand::state_of(cell.home()) }
         };
-        // SAFETY: Mooring, I1 and I2: it lives and nobody else reaches it.
+        // SAFETY: near, I1 and I2: it lives and nobody else reaches it.
         unsafe { &mut *state.as_ptr() }
     }
 }
 
 impl<S> PolicyContext<S> {
-    #[inline]
-    fn mooring(&self) -> &Mooring {
-        // SAFETY: Mooring, I1 and I3: it lives.
-        unsafe { self.mooring.as_ref() }
-    }
-
     /// The message's cell; a structured execution has none.
     #[inline]
     fn cell(&self) -> Option<NonNull<Header>> {
-        NonNull::new(self.parts().cell.cast_mut())
-    }
-
-    #[inline]
-    fn parts(&self) -> &Parts {
-        let parts = self.mooring().parts.get().cast::<Parts>();
-        // SAFETY: Mooring, I2: initialised, and shared through `&self` alone.
-        unsafe { &*parts }
-    }
-
-    #[inline]
-    fn parts_mut(&mut self) -> &mut Parts {
-        let parts = self.mooring().parts.get().cast::<Parts>();
-        // SAFETY: Mooring, I2: initialised, and borrowed with `&mut self`.
-        unsafe { &mut *parts }
+        self.parts.cell
     }
 
     /// The message's id.
     #[must_use]
     pub fn message_id(&self) -> uuid::Uuid {
-        let lineage = self.parts().lineage;
-        lineage.id()
+        self.parts.lineage.id()
     }
 
     /// The id that all messages of one conversation share.
     #[must_use]
     pub fn correlation_id(&self) -> uuid::Uuid {
-        let lineage = self.parts().lineage;
-        lineage.correlation_id()
+        self.parts.lineage.correlation_id()
     }
 
     /// An envelope for a message that this one causes: it inherits the correlation, and its
     /// causation is this message's id.
     #[inline]
     pub fn envelope<M>(&self, payload: M) -> Envelope<M> {
-        Envelope::child_of(self.parts().lineage, payload)
+        Envelope::child_of(self.parts.lineage, payload)
     }
 
     /// When the message expires; it was checked before the start, and is the handler's to heed now.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.parts().deadline.instant()
+        self.parts.deadline.instant()
     }
 
     /// Waits until the message's deadline, by the clock of the executor's core; for ever if it has
@@ -316,31 +254,32 @@ impl<S> PolicyContext<S> {
         crate::time::sleep::until(&core, deadline).await;
     }
 
-    /// When the handler started, read from the clock at the first call.
+    /// When the handler started, in whole milliseconds of the clock of the executor's core, read at the
+    /// first call.
+    ///
+    /// A later call from outside the handler goes by the system's clock. A handler that runs for more
+    /// than 49 days is taken to have started later.
     #[must_use]
     pub fn started(&mut self) -> Instant {
-        let elapsed = crate::clock::coarse_monotonic_nanos().saturating_sub(self.started_nanos());
-        Instant::now() - std::time::Duration::from_nanos(elapsed)
-    }
-
-    fn started_nanos(&mut self) -> u64 {
-        let started = &mut self.parts_mut().started;
-        if *started == 0 {
-            *started = crate::clock::coarse_monotonic_nanos();
+        let now = now().saturating_duration_since(origin()).as_millis();
+        let now = u64::try_from(now).unwrap_or(u64::MAX);
+        if self.parts.started == 0 {
+            self.parts.started = low_bits(now).max(1);
         }
-        *started
+        let age = low_bits(now).wrapping_sub(self.parts.started);
+        origin() + Duration::from_millis(now.saturating_sub(age.into()))
     }
 
     /// How often the message was tried, this time included; see [`Envelope::with_attempt`].
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.parts().attempt.get()
+        self.parts.attempt.get()
     }
 
     /// Whether the holder of the completion asked for cancellation after the start.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        // SAFETY: Mooring, I1: the cell lives.
+        // SAFETY: near, I1: the cell lives.
         self.cell()
             .is_some_and(|cell| unsafe { cell.as_ref() }.status.is_cancel_requested())
     }
@@ -384,18 +323,23 @@ impl<S> PolicyContext<S> {
         matched: bool,
         reason: impl Into<Cow<'static, str>>,
     ) {
-        self.parts_mut().trail.record(rule, matched, reason);
+        self.parts.trail.record(rule, matched, reason);
     }
 
     /// The decisions so far.
     pub fn trail(&self) -> &Trail {
-        &self.parts().trail
+        &self.parts.trail
     }
 
     /// Gives the context back and keeps the decisions.
     pub fn finish(mut self) -> Trail {
-        std::mem::take(&mut self.parts_mut().trail)
+        std::mem::take(&mut *self.parts.trail)
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the rest is added again")]
+const fn low_bits(millis: u64) -> u32 {
+    millis as u32
 }
 
 impl<S> fmt::Debug for PolicyContext<S> {

@@ -34,20 +34,20 @@ impl Deadline {
 
     #[cold]
     fn is_past(self) -> bool {
-        self.instant().is_some_and(has_passed)
+        self.instant().is_some_and(|instant| now() >= instant)
     }
 }
 
-fn has_passed(instant: Instant) -> bool {
-    let now = frame::current()
+/// The time by the clock of the core whose handler runs here, or else the system's.
+pub(crate) fn now() -> Instant {
+    frame::current()
         // SAFETY: an environment outlives the polls that run under it.
         .and_then(|frame| unsafe { &*frame.environment() }.core())
-        .map_or_else(Instant::now, |core| core.timers.now());
-    now >= instant
+        .map_or_else(Instant::now, |core| core.timers.now())
 }
 
-/// An hour before the first deadline was made.
-fn origin() -> Instant {
+/// An hour before it was first asked for.
+pub(crate) fn origin() -> Instant {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
     *ORIGIN.get_or_init(|| {
         let now = Instant::now();

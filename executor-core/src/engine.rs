@@ -12,7 +12,7 @@ use crate::envelope::Envelope;
 use crate::frame;
 use crate::message::Message;
 use crate::receipt::Admitted;
-use crate::task::{NewUnderLimit, OnCore, UNADMITTED, UnderLimit};
+use crate::task::{OnCore, UNADMITTED, UnderLimit};
 use crate::time::When;
 use crate::time::clockwork::Clockwork;
 use crate::time::delayed::Delayed;
@@ -165,11 +165,7 @@ where
     L: Limiter,
     R: Receipt<T, E, M>,
 {
-    let scope = NewUnderLimit {
-        on_core: OnCore::new(&core.handle.0),
-        limiter,
-        generation,
-    };
+    let scope = UnderLimit::new(OnCore::new(&core.handle.0), limiter, generation);
     let job = Message::<M, H, (), UnderLimit<L>>::new(envelope, handler);
     let cell = Cell::with_job(job, scope, R::JOINED);
     // SAFETY: the job's types are these, and it was made joined if it is to be.

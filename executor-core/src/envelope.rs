@@ -1,7 +1,9 @@
 //! The envelope: a message with its identity, its lineage, and what is known about it.
 //!
-//! A new envelope costs an id and no allocation. What most messages lack (tags, metadata, hops, an
-//! explicit time ..) lies in one box, which is allocated when the first of them is set.
+//! A new envelope costs an id and no allocation, and moves as six words at most with a payload of one.
+//! What a message lacks that nobody caused (a lineage, a deadline) lies in one pooled block, and what most
+//! messages lack (tags, metadata, hops, an explicit time ..) in a box, each made when the first of it is
+//! set.
 //!
 //! # Invariants
 //! - I1. The id is of version 7, so that it carries the time, or the time was set explicitly.
@@ -12,7 +14,7 @@ use std::any::type_name;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::time::{Instant, SystemTime};
 
 use uuid::Uuid;
@@ -20,8 +22,10 @@ use uuid::Uuid;
 pub use self::hop::{Hop, HopKind};
 use crate::deadline::Deadline;
 use crate::id::Id;
+use crate::pool::{BLOCK_SIZES, PoolBox};
 
-const _: () = assert!(size_of::<Envelope<u64>>() <= 80);
+const _: () = assert!(size_of::<Envelope<u64>>() <= 40);
+const _: () = assert!(size_of::<Ties>() <= BLOCK_SIZES[0]);
 const _: () = assert!(size_of::<Option<Envelope<u64>>>() == size_of::<Envelope<u64>>());
 
 /// A message on its way to a handler: the payload, and who it is, what it belongs to and what
@@ -41,35 +45,98 @@ pub struct Envelope<M> {
     /// What the message says.
     pub payload: M,
     id: Id,
+    tied: Tied,
+    marks: Marks,
+}
+
+/// The attempt, in the low half, and the flags.
+///
+/// Never 0, which is what tells an envelope from none. One word, so that what is left of an envelope that
+/// may be absent is whole words too: anything else is moved in pieces that overlap, each of which waits
+/// for the one before.
+#[derive(Clone, Copy)]
+struct Marks(NonZeroU64);
+
+impl Marks {
+    const FIRST_ATTEMPT: Self = Self(NonZeroU64::MIN);
+
+    const fn attempt(self) -> NonZeroU32 {
+        match NonZeroU32::new(self.0.get() as u32) {
+            Some(attempt) => attempt,
+            None => NonZeroU32::MIN,
+        }
+    }
+
+    const fn flags(self) -> u32 {
+        (self.0.get() >> 32) as u32
+    }
+
+    fn with_attempt(self, attempt: NonZeroU32) -> Self {
+        let flags = self.0.get() & (u32::MAX as u64) << 32;
+        Self(NonZeroU64::from(attempt) | flags)
+    }
+
+    fn with_flags(self, flags: u32) -> Self {
+        Self(self.0 | u64::from(flags) << 32)
+    }
+}
+
+/// The ties of a message that has any.
+#[derive(Clone)]
+struct Tied(Option<PoolBox<Ties>>);
+
+impl Drop for Tied {
+    /// A comparison where there are none.
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(ties) = self.0.take() {
+            drop_ties(ties);
+        }
+    }
+}
+
+#[inline(never)]
+fn drop_ties(ties: PoolBox<Ties>) {
+    drop(ties);
+}
+
+/// What a message lacks that stands alone.
+#[derive(Clone)]
+struct Ties {
     /// Nil if it is the message's own id.
     correlation: Id,
     /// Nil if nothing caused the message.
     causation: Id,
     deadline: Deadline,
-    extras: Rare,
-    flags: u32,
-    /// Never 0, which is what tells an envelope from none.
-    attempt: NonZeroU32,
+    extras: Option<Box<Extras>>,
 }
 
-/// The extras of the messages that have any.
-#[derive(Clone)]
-struct Rare(Option<Box<Extras>>);
+impl Ties {
+    const NONE: Self = Self {
+        correlation: Id::NIL,
+        causation: Id::NIL,
+        deadline: Deadline::NONE,
+        extras: None,
+    };
 
-impl Drop for Rare {
-    /// A comparison where there are none, as in most messages.
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(extras) = self.0.take() {
-            drop_extras(extras);
-        }
+    #[inline(always)]
+    fn child_of(parent: Lineage) -> PoolBox<Self> {
+        #[expect(
+            clippy::multiple_unsafe_ops_per_block,
+            reason = "they are all the fields of one place"
+        )]
+        let make = |ties: *mut Self| {
+            // SAFETY: there is room for the ties.
+            unsafe {
+                (&raw mut (*ties).correlation).write(parent.correlation());
+                (&raw mut (*ties).causation).write(parent.id);
+                (&raw mut (*ties).deadline).write(Deadline::NONE);
+                (&raw mut (*ties).extras).write(None);
+            }
+        };
+        // SAFETY: every field is written.
+        unsafe { PoolBox::with(make) }
     }
-}
-
-#[cold]
-#[inline(never)]
-fn drop_extras(extras: Box<Extras>) {
-    drop(extras);
 }
 
 /// What most messages lack.
@@ -130,13 +197,13 @@ impl<M> Envelope<M> {
     /// The ids of one thread rise strictly; no two threads share one. Allocates nothing.
     #[inline]
     pub fn new(payload: M) -> Self {
-        Self::with_ids(payload, Id::NIL, Id::NIL)
+        Self::with_ties(payload, None)
     }
 
     /// Wraps `payload` in a fresh envelope that was caused by the message of `parent`.
     #[inline]
     pub(crate) fn child_of(parent: Lineage, payload: M) -> Self {
-        Self::with_ids(payload, parent.correlation(), parent.id)
+        Self::with_ties(payload, Some(Ties::child_of(parent)))
     }
 
     /// Sets the id, for a message that already has one.
@@ -153,20 +220,20 @@ impl<M> Envelope<M> {
     }
 
     /// Sets the correlation id; nil stands for the message's own id.
-    pub const fn with_correlation(mut self, correlation: Uuid) -> Self {
-        self.correlation = Id::from_uuid(correlation);
+    pub fn with_correlation(mut self, correlation: Uuid) -> Self {
+        self.ties_mut().correlation = Id::from_uuid(correlation);
         self
     }
 
     /// Sets the id of the message that caused this one; nil stands for none.
-    pub const fn with_causation(mut self, causation: Uuid) -> Self {
-        self.causation = Id::from_uuid(causation);
+    pub fn with_causation(mut self, causation: Uuid) -> Self {
+        self.ties_mut().causation = Id::from_uuid(causation);
         self
     }
 
     /// Sets the instant after which the message is not to be started any more.
     pub fn with_deadline(mut self, deadline: Instant) -> Self {
-        self.deadline = Deadline::at(deadline);
+        self.ties_mut().deadline = Deadline::at(deadline);
         self
     }
 
@@ -195,14 +262,14 @@ impl<M> Envelope<M> {
     }
 
     /// Raises the flags that are set in the mask `flag`; those raised before stay.
-    pub const fn with_flag(mut self, flag: u32) -> Self {
-        self.flags |= flag;
+    pub fn with_flag(mut self, flag: u32) -> Self {
+        self.marks = self.marks.with_flags(flag);
         self
     }
 
     /// Sets how often the message was tried, this time included; 1 unless set.
-    pub const fn with_attempt(mut self, attempt: NonZeroU32) -> Self {
-        self.attempt = attempt;
+    pub fn with_attempt(mut self, attempt: NonZeroU32) -> Self {
+        self.marks = self.marks.with_attempt(attempt);
         self
     }
 
@@ -232,22 +299,14 @@ impl<M> Envelope<M> {
         let Self {
             payload,
             id,
-            correlation,
-            causation,
-            deadline,
-            extras,
-            flags,
-            attempt,
+            tied,
+            marks,
         } = self;
         Envelope {
             payload: change(payload),
             id,
-            correlation,
-            causation,
-            deadline,
-            extras,
-            flags,
-            attempt,
+            tied,
+            marks,
         }
     }
 
@@ -265,18 +324,15 @@ impl<M> Envelope<M> {
 
     /// The id that all messages of one conversation share: that of its first message.
     #[must_use]
-    pub const fn correlation_id(&self) -> Uuid {
+    pub fn correlation_id(&self) -> Uuid {
         self.lineage().correlation_id()
     }
 
     /// The id of the message that caused this one.
     #[must_use]
-    pub const fn causation_id(&self) -> Option<Uuid> {
-        if self.causation.is_nil() {
-            None
-        } else {
-            Some(self.causation.to_uuid())
-        }
+    pub fn causation_id(&self) -> Option<Uuid> {
+        let causation = self.ties()?.causation;
+        (!causation.is_nil()).then(|| causation.to_uuid())
     }
 
     /// The time at which the message came to be: the one set explicitly, or that in the id.
@@ -293,20 +349,20 @@ impl<M> Envelope<M> {
     /// The instant after which the message is not to be started any more.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline.instant()
+        self.raw_deadline().instant()
     }
 
     /// The deadline as it is kept.
     #[inline]
     pub(crate) fn raw_deadline(&self) -> Deadline {
-        self.deadline
+        self.ties().map_or(Deadline::NONE, |ties| ties.deadline)
     }
 
     /// Whether the deadline has passed; without one no clock is read.
     #[inline]
     #[must_use]
     pub fn is_expired(&self) -> bool {
-        self.deadline.has_passed()
+        self.raw_deadline().has_passed()
     }
 
     /// The text by which the message's stream is known elsewhere.
@@ -340,13 +396,13 @@ impl<M> Envelope<M> {
     /// Whether all flags that are set in the mask `flag` are raised; false for an empty mask.
     #[must_use]
     pub const fn has_flag(&self, flag: u32) -> bool {
-        flag != 0 && self.flags & flag == flag
+        flag != 0 && self.marks.flags() & flag == flag
     }
 
     /// How often the message was tried, this time included.
     #[must_use]
     pub const fn attempt(&self) -> NonZeroU32 {
-        self.attempt
+        self.marks.attempt()
     }
 
     /// What was noted last under `key`, on the envelope itself or at a hop of the message's own
@@ -409,34 +465,48 @@ impl<M> Envelope<M> {
 
     /// What a message made while handling this one inherits.
     #[inline]
-    pub(crate) const fn lineage(&self) -> Lineage {
-        Lineage {
-            id: self.id,
-            correlation: self.correlation,
+    pub(crate) fn lineage(&self) -> Lineage {
+        self.lineage_and_deadline().0
+    }
+
+    /// What a context has of the message, with one look at its ties.
+    #[inline]
+    pub(crate) fn lineage_and_deadline(&self) -> (Lineage, Deadline) {
+        let (correlation, deadline) = match self.ties() {
+            Some(ties) => (ties.correlation.by_halves(), ties.deadline),
+            None => (Id::NIL, Deadline::NONE),
+        };
+        let id = self.id.by_halves();
+        (Lineage { id, correlation }, deadline)
+    }
+
+    #[inline]
+    fn with_ties(payload: M, ties: Option<PoolBox<Ties>>) -> Self {
+        Self {
+            payload,
+            id: Id::fresh(),
+            tied: Tied(ties),
+            marks: Marks::FIRST_ATTEMPT,
         }
     }
 
     #[inline]
-    fn with_ids(payload: M, correlation: Id, causation: Id) -> Self {
-        Self {
-            payload,
-            id: Id::fresh(),
-            correlation,
-            causation,
-            deadline: Deadline::NONE,
-            extras: Rare(None),
-            flags: 0,
-            attempt: NonZeroU32::MIN,
-        }
+    fn ties(&self) -> Option<&Ties> {
+        self.tied.0.as_deref()
+    }
+
+    fn ties_mut(&mut self) -> &mut Ties {
+        let ties = &mut self.tied.0;
+        ties.get_or_insert_with(|| PoolBox::new(Ties::NONE))
     }
 
     fn extras(&self) -> Option<&Extras> {
-        self.extras.0.as_deref()
+        self.ties()?.extras.as_deref()
     }
 
     #[cold]
     fn extras_mut(&mut self) -> &mut Extras {
-        self.extras.0.get_or_insert_default()
+        self.ties_mut().extras.get_or_insert_default()
     }
 }
 

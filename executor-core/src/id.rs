@@ -25,7 +25,7 @@ use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
-use crate::clock::coarse_unix_millis;
+use crate::clock::{UnixTime, coarse_unix};
 use crate::fork;
 
 const VERSION: u64 = 0x7 << 12;
@@ -53,15 +53,58 @@ struct Issued {
 thread_local! {
     // Without a destructor, so that ids can be had in the destructors of other thread locals.
     static LAST: Last = const {
-        Last { millis: Cell::new(0), counter: Cell::new(0), node: Cell::new(0) }
+        Last {
+            read: Cell::new(UnixTime::EPOCH),
+            millis: Cell::new(0),
+            counter: Cell::new(0),
+            node: Cell::new(0),
+        }
     };
 }
 
 /// The parts of what a thread last issued; the node is 0 before the first.
 struct Last {
+    /// What the clock said.
+    read: Cell<UnixTime>,
     millis: Cell<u64>,
     counter: Cell<u32>,
     node: Cell<u64>,
+}
+
+impl Last {
+    fn issued(&self) -> Issued {
+        Issued {
+            millis: self.millis.get(),
+            counter: self.counter.get(),
+            node: self.node.get(),
+        }
+    }
+
+    /// Issues the next id.
+    #[inline]
+    fn next(&self) -> Issued {
+        let now = coarse_unix();
+        let last = self.issued();
+        // Mostly it is the counter alone that moves: the clock ticks once for thousands of ids.
+        if now == self.read.get() && last.counter < COUNTER_MAX {
+            let counter = last.counter + 1;
+            self.counter.set(counter);
+            return Issued { counter, ..last };
+        }
+        self.tick(now)
+    }
+
+    #[cold]
+    fn tick(&self, now: UnixTime) -> Issued {
+        if self.node.get() == 0 {
+            self.node.set(fresh_node());
+        }
+        let next = self.issued().next(now.millis());
+        self.read.set(now);
+        self.millis.set(next.millis);
+        self.counter.set(next.counter);
+        next
+    }
 }
 
 impl Issued {
@@ -108,8 +151,10 @@ impl Issued {
 /// A UUID as a number.
 ///
 /// Not as its sixteen bytes: those would be written as two words and read as one, which a processor
-/// can answer only after both words have reached its cache.
+/// can answer only after both words have reached its cache. Packed, since a number's own alignment would
+/// cost most messages eight bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(Rust, packed(8))]
 pub(crate) struct Id(u128);
 
 impl Id {
@@ -118,23 +163,7 @@ impl Id {
     /// Returns a fresh id, greater than every id this thread had before.
     #[inline]
     pub(crate) fn fresh() -> Self {
-        LAST.with(|last| {
-            if last.node.get() == 0 {
-                last.node.set(fresh_node());
-            }
-            let issued = Issued {
-                millis: last.millis.get(),
-                counter: last.counter.get(),
-                node: last.node.get(),
-            };
-            let next = issued.next(coarse_unix_millis());
-            // Mostly it is the counter alone that moves.
-            if next.millis != issued.millis {
-                last.millis.set(next.millis);
-            }
-            last.counter.set(next.counter);
-            next.id()
-        })
+        LAST.with(|last| last.next().id())
     }
 
     pub(crate) const fn from_uuid(uuid: Uuid) -> Self {
@@ -143,6 +172,17 @@ impl Id {
 
     pub(crate) const fn to_uuid(self) -> Uuid {
         Uuid::from_u128(self.0)
+    }
+
+    /// A copy, read by halves: a fresh id is two words that may not have reached the cache yet (see
+    /// [`Id`]), and the optimiser would read both at once.
+    #[inline]
+    pub(crate) fn by_halves(self) -> Self {
+        let (low, high) = (
+            in_register(self.0 as u64),
+            in_register((self.0 >> 64) as u64),
+        );
+        Self((high as u128) << 64 | low as u128)
     }
 
     #[inline]
@@ -158,6 +198,22 @@ impl Id {
     }
 }
 
+/// The same word, from a register of its own.
+#[inline(always)]
+fn in_register(word: u64) -> u64 {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        let mut word = word;
+        // SAFETY: nothing is done.
+        unsafe {
+            std::arch::asm!("/* {} */", inout(reg) word, options(pure, nomem, nostack, preserves_flags));
+        }
+        word
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    word
+}
+
 /// The next node of the sequence; 0 before the first.
 static NODES: AtomicU64 = AtomicU64::new(0);
 
@@ -168,7 +224,7 @@ fn fresh_node() -> u64 {
     // ORDERING: Relaxed, as only the atomicity of the changes matters; nothing is published with
     // them.
     if NODES.load(Ordering::Relaxed) == 0 {
-        let start = RandomState::new().hash_one(coarse_unix_millis()) | 1;
+        let start = RandomState::new().hash_one(coarse_unix().millis()) | 1;
         let first = NODES.compare_exchange(0, start, Ordering::Relaxed, Ordering::Relaxed);
         if first.is_ok() {
             fork::in_each_child(start_anew);
@@ -180,9 +236,12 @@ fn fresh_node() -> u64 {
 /// Gives a child process a sequence of its own, and its thread a node of that.
 extern "C" fn start_anew() {
     // The keys of the parent's threads are the child's too, so the difference is in what is hashed.
-    let start = RandomState::new().hash_one((process::id(), coarse_unix_millis()));
+    let start = RandomState::new().hash_one((process::id(), coarse_unix().millis()));
     NODES.store(start | 1, Ordering::Relaxed);
-    LAST.with(|last| last.node.set(0));
+    LAST.with(|last| {
+        last.node.set(0);
+        last.read.set(UnixTime::EPOCH);
+    });
 }
 
 #[cfg(test)]

@@ -2,21 +2,15 @@
 
 use std::future::Future;
 use std::marker::PhantomData;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
 use crate::cell::{Header, Job, Scope, drop_quietly};
-use crate::context::{Mooring, PolicyContext};
+use crate::context::PolicyContext;
 use crate::envelope::Envelope;
 use crate::error::{Failure, StateError};
 
 /// What the scope of a message offers beside every scope.
-///
-/// # Safety
-/// There is a [`Mooring`] at [`MessageScope::MOORING`].
-pub(crate) unsafe trait MessageScope: Scope {
-    /// How far behind the scope's start its mooring lies, in bytes.
-    const MOORING: usize;
-
+pub(crate) trait MessageScope: Scope {
     /// Makes what the handler needs, the stream's state.
     fn prepare(&self) -> Result<(), String>;
 }
@@ -44,9 +38,10 @@ impl<M, H, S, P> Message<M, H, S, P> {
 /// Its deadline has passed, or its stream's state could not be made.
 ///
 /// # Safety
-/// `cell` is the message's, and `scope` that of the cell; it is called once for a message.
+/// `cell` is the message's, and `scope` that of the cell; it is called once for a message. If it
+/// `WAS_QUEUED`, it may have been shared.
 #[inline(always)]
-pub(crate) unsafe fn start<M, S, P, E>(
+pub(crate) unsafe fn start<const WAS_QUEUED: bool, M, S, P, E>(
     cell: NonNull<Header>,
     scope: &P,
     envelope: &Envelope<M>,
@@ -61,12 +56,8 @@ where
     if let Err(text) = scope.prepare() {
         return Err(Failure::State(StateError::new(text)));
     }
-    let offset = ptr::from_ref(scope).addr() - cell.addr().get() + P::MOORING;
-    // By way of the cell, whose pointer may be written through.
-    // SAFETY: the scope lies in the cell, and the mooring in the scope.
-    let mooring = unsafe { cell.byte_add(offset) }.cast::<Mooring>();
-    // SAFETY: the mooring is the cell's, and the state was prepared.
-    Ok(unsafe { PolicyContext::moored(cell, mooring, envelope) })
+    // SAFETY: the message is being started, and the state was prepared.
+    Ok(unsafe { PolicyContext::of_cell::<WAS_QUEUED, M>(cell, envelope) })
 }
 
 impl<M, H, S, P, F, T, E> Job for Message<M, H, S, P>
@@ -88,7 +79,7 @@ where
     #[inline(always)]
     fn begin(self, cell: NonNull<Header>, scope: &P) -> Result<F, Failure<E>> {
         // SAFETY: the cell is that of this job, which begins once.
-        let context = unsafe { start(cell, scope, &self.envelope) }?;
+        let context = unsafe { start::<true, _, _, _, _>(cell, scope, &self.envelope) }?;
         Ok((self.handler)(self.envelope, context))
     }
 

@@ -17,6 +17,7 @@
 //! With `--cfg executor_no_pool` every block comes from the allocator and goes back at once, so that
 //! the sanitizers see a use after return.
 
+mod boxed;
 mod chunks;
 mod magazine;
 
@@ -28,6 +29,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
+pub(crate) use self::boxed::PoolBox;
 use self::chunks::Chunks;
 use self::magazine::with_pair;
 pub(crate) use self::magazine::{Magazine, Pair};
@@ -214,6 +216,30 @@ pub(crate) unsafe fn give(class: Class, block: NonNull<u8>) {
     };
     // SAFETY: the block was allocated with this layout.
     unsafe { dealloc(block.as_ptr(), layout) };
+}
+
+/// Gives a block back, in less code: for where blocks are given and taken in turn.
+///
+/// # Safety
+/// As [`give`].
+#[inline]
+pub(crate) unsafe fn give_warm(class: Class, block: NonNull<u8>) {
+    if let Class::Pooled(class) = class
+        && cfg!(not(any(executor_no_pool, loom)))
+        && with_pair(class, |pair| pair.give_first(block))
+    {
+        return;
+    }
+    // SAFETY: as the caller says.
+    unsafe { give_apart(class, block) };
+}
+
+/// # Safety
+/// As [`give`].
+#[inline(never)]
+unsafe fn give_apart(class: Class, block: NonNull<u8>) {
+    // SAFETY: as the caller says.
+    unsafe { give(class, block) };
 }
 
 /// Whether [`settle`] has something to do.

@@ -30,9 +30,9 @@ use std::sync::Arc;
 
 pub use self::inline::Started;
 pub use self::queue::Draft;
+use self::scope::Control;
 pub(crate) use self::scope::StrandScope;
-use self::scope::{Control, NewScope};
-use crate::cell::{Cell, CellRef, Header, drop_quietly, expose, link_to};
+use crate::cell::{Cell, Header, drop_quietly, expose, link_to};
 use crate::error::CallChain;
 use crate::frame;
 use crate::lane::{Link, LinkVTable};
@@ -212,7 +212,7 @@ impl<O: StreamOwner> Strand<O> {
     /// Queues `call` behind what the stream has, closed or not; false: it is idle, and `call` is
     /// dropped.
     pub fn after_queued<C: FnOnce() + Send + 'static>(self: &Arc<Self>, call: C) -> bool {
-        let scope = self.scope(0, None);
+        let scope = self.scope(0);
         let cell = Cell::<Control<C>>::with_job(Control(call), scope, false);
         let pushed = self
             .head
@@ -232,12 +232,8 @@ impl<O: StreamOwner> Strand<O> {
     }
 
     #[inline]
-    fn scope(self: &Arc<Self>, generation: u32, caller: Option<CellRef>) -> NewScope {
-        NewScope {
-            head: self.head_ptr(),
-            generation,
-            caller,
-        }
+    fn scope(self: &Arc<Self>, generation: u32) -> StrandScope {
+        StrandScope::new(self.head_ptr(), generation)
     }
 
     fn name(self: &Arc<Self>) -> StreamName {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 pub use self::limit::{Ended, Limiter};
-pub(crate) use self::limit::{NewUnderLimit, UNADMITTED, UnderLimit};
+pub(crate) use self::limit::{UNADMITTED, UnderLimit};
 pub(crate) use self::promise::Promised;
 pub use self::promise::{Promise, promise};
 use crate::cell::{Header, Job, Scope, Step, drop_quietly};

@@ -127,6 +127,29 @@ impl Trail {
         self.as_slice().is_empty()
     }
 
+    /// Apart, so that dropping a trail that recorded nothing is a comparison and no call.
+    #[cold]
+    #[inline(never)]
+    fn give_back(&mut self) {
+        if let Some(buffer) = self.buffer.take() {
+            shelf().give_back(buffer);
+        }
+    }
+
+    /// Forgets the decisions.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        if self.is_rented() {
+            self.give_back();
+        }
+    }
+
+    /// Whether there is a buffer.
+    #[inline]
+    pub(crate) const fn is_rented(&self) -> bool {
+        self.buffer.is_some()
+    }
+
     fn as_slice(&self) -> &[Decision] {
         self.buffer.as_ref().map_or(&[], |buffer| &buffer.decisions)
     }
@@ -135,17 +158,8 @@ impl Trail {
 impl Drop for Trail {
     #[inline]
     fn drop(&mut self) {
-        if let Some(buffer) = self.buffer.take() {
-            give_back(buffer);
-        }
+        self.clear();
     }
-}
-
-/// Apart, so that dropping a trail that recorded nothing is a comparison and no call.
-#[cold]
-#[inline(never)]
-fn give_back(buffer: Box<Buffer>) {
-    shelf().give_back(buffer);
 }
 
 impl<'a> IntoIterator for &'a Trail {

@@ -2,9 +2,9 @@
 
 use std::future::Future;
 use std::mem::MaybeUninit;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
-use super::{CellRef, Header};
+use super::Header;
 use crate::envelope::Envelope;
 use crate::environment::Environment;
 use crate::error::Failure;
@@ -67,16 +67,6 @@ pub(crate) trait Scope {
     unsafe fn stream(_home: *const ()) -> Option<StreamName> {
         None
     }
-    /// The cell of the handler that waits for this one.
-    fn caller(&self) -> *const Header {
-        ptr::null()
-    }
-    /// Notes that cell, unless one is noted.
-    fn set_caller(&self, _: CellRef) {}
-    /// Gives up the reference to that cell, before the scope is dropped.
-    fn take_caller(&mut self) -> Option<CellRef> {
-        None
-    }
     /// The executor that the work belongs to.
     fn environment(&self) -> *const Environment {
         Environment::none()
@@ -84,11 +74,6 @@ pub(crate) trait Scope {
     /// The drain generation of the work.
     fn generation(&self) -> u32 {
         0
-    }
-    /// Whether a context has strayed out of the handler and is still alive.
-    #[inline]
-    fn is_straying(&self) -> bool {
-        false
     }
     /// The message is handled: counts it, and lets go of permits; before anybody hears of it.
     fn retire(&self, outcome: Outcome);
@@ -108,21 +93,6 @@ pub(crate) enum Ran {
     Returned,
     /// There is no value, for the reason in the place that the caller gave.
     Failed,
-}
-
-/// Makes the scope of a new cell in its place, so that what it leaves open is not written.
-pub(crate) trait MakeScope<P> {
-    /// # Safety
-    /// There is room for a `P` at `slot`, and nothing that is to be dropped.
-    unsafe fn make_at(self, slot: *mut P);
-}
-
-impl<P: Scope> MakeScope<P> for P {
-    #[inline]
-    unsafe fn make_at(self, slot: *mut P) {
-        // SAFETY: as the caller says.
-        unsafe { slot.write(self) };
-    }
 }
 
 /// Where a poll leaves what it led to.

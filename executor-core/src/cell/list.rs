@@ -1,8 +1,8 @@
 //! Queued cells, and how their owner walks them without waiting for each.
 //!
 //! Cells are pushed newest first and run oldest first, so the owner turns what it takes round: two
-//! walks along links that another core wrote, in which each step waits for the one before. `near`
-//! names the cell some steps further on, as far as whoever wrote it knew; it is fetched and never
+//! walks along links that another core wrote, in which each step waits for the one before. A cell's hint
+//! (`near`) names the cell some steps further on, as far as whoever wrote it knew; it is fetched and never
 //! followed, so that it may be wrong, stale or null.
 
 use std::cell::Cell as StdCell;
@@ -13,8 +13,6 @@ use crate::fetch::fetch_to_read;
 
 /// How many steps ahead a cell is fetched.
 const STEPS: usize = 8;
-/// How many lines of a cell its runner touches, if it is of usual size.
-const RUN_LINES: usize = 4;
 
 /// The cells passed last, of which each step gives the one [`STEPS`] before.
 struct Passed {
@@ -50,7 +48,7 @@ pub(crate) fn expose(cell: NonNull<Header>) -> usize {
     let header = unsafe { cell.as_ref() };
     header
         .near
-        .set(PUSHED.with(|pushed| pushed.step(cell.as_ptr())));
+        .hint(PUSHED.with(|pushed| pushed.step(cell.as_ptr())));
     cell.as_ptr().expose_provenance()
 }
 
@@ -82,7 +80,7 @@ impl CellList {
             let header = unsafe { cell.as_ref() };
             rest = header.link.next.replace(head.cast()).cast();
             head = cell.as_ptr();
-            fetch(header.near.replace(passed.step(head)), 1);
+            fetch(header.near.hint(passed.step(head)), 1);
         }
         Self { head }
     }
@@ -109,14 +107,15 @@ impl CellList {
         // SAFETY: the list is owned, and its cells are alive while they are in it.
         let header = unsafe { cell.as_ref() };
         self.head = header.link.next.get().cast();
-        fetch(header.near.get(), RUN_LINES);
+        // As many as of this one: a queue's cells are mostly alike.
+        fetch(header.near.get(), header.vtable().lines);
         Some(cell)
     }
 }
 
 /// Has the cell fetched that comes some steps after this one, if whoever pushed it pushed that one.
 #[inline]
-fn fetch(near: *mut Header, lines: usize) {
+fn fetch(near: *const Header, lines: usize) {
     if !near.is_null() {
         fetch_to_read(near, lines);
     }

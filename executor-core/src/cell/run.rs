@@ -212,7 +212,7 @@ impl<J: Job> Cell<J> {
     #[inline]
     unsafe fn finish(cell: NonNull<Header>) -> Step {
         let this = Self::of(cell);
-        if this.scope.is_straying() {
+        if this.header.near.is_straying() {
             // SAFETY: as the caller says.
             return unsafe { Self::linger(cell) };
         }
@@ -256,7 +256,7 @@ impl<J: Job> Cell<J> {
         let status = &this.header.status;
         if !status.is_hollow() {
             if status.is_joined() {
-                if this.scope.is_straying() {
+                if this.header.near.is_straying() {
                     return Step::Pending;
                 }
                 // SAFETY: the output is in place.
@@ -272,7 +272,7 @@ impl<J: Job> Cell<J> {
             unsafe { this.outcome().write(outcome) };
             status.hollow();
         }
-        if this.scope.is_straying() {
+        if this.header.near.is_straying() {
             return Step::Pending;
         }
         // SAFETY: hollow: the outcome is in place.

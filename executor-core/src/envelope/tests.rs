@@ -25,7 +25,7 @@ fn a_new_envelope_starts_a_conversation_of_its_own() {
 #[test]
 fn a_new_envelope_answers_no_to_every_question() {
     let envelope = Envelope::new(());
-    assert!(envelope.extras.0.is_none(), "nothing was allocated");
+    assert!(envelope.tied.0.is_none(), "nothing was taken for it");
     assert!(!envelope.has_tag("a") && !envelope.has_flag(1) && !envelope.matches_aggregate(""));
     assert_eq!(
         (
@@ -299,13 +299,13 @@ fn the_attempt_is_the_first_unless_set() {
 }
 
 #[test]
-fn an_envelope_is_80_bytes_up_to_a_word_of_payload() {
+fn an_envelope_is_five_words_up_to_a_word_of_payload() {
     assert_eq!(
         (
             size_of::<Envelope<()>>(),
             size_of::<Envelope<u32>>(),
             size_of::<Envelope<u64>>()
         ),
-        (80, 80, 80)
+        (32, 40, 40)
     );
 }

@@ -222,6 +222,16 @@ impl Pair {
         NonNull::new(std::mem::take(&mut self.first))
     }
 
+    /// Keeps a block as the one that is taken first, if there is none.
+    #[inline(always)]
+    pub(super) fn give_first(&mut self, block: NonNull<u8>) -> bool {
+        let is_free = self.first.is_null();
+        if is_free {
+            self.first = block.as_ptr();
+        }
+        is_free
+    }
+
     /// Takes a block from the spare or else from a magazine that `refill` gives.
     pub(crate) fn take_from_next(&mut self, refill: impl FnOnce() -> Magazine) -> NonNull<u8> {
         std::mem::swap(&mut self.loaded, &mut self.spare);
@@ -239,9 +249,10 @@ impl Pair {
     /// The caller owns `block`, which is at least 64 bytes and aligned to them.
     #[inline(always)]
     pub(crate) unsafe fn give(&mut self, block: NonNull<u8>, more: impl FnOnce(&mut Self)) {
-        if self.first.is_null() {
-            self.first = block.as_ptr();
-        } else if self.loaded.is_full() {
+        if self.give_first(block) {
+            return;
+        }
+        if self.loaded.is_full() {
             more(self);
         } else {
             // SAFETY: as the caller says.

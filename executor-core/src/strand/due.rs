@@ -85,7 +85,7 @@ impl<O: StreamOwner> Strand<O> {
         let tick = core.timers.tick_of(when);
         let head = self.head_ptr();
         // The generation is that of the admission, and set then.
-        let scope = self.scope(0, None);
+        let scope = self.scope(0);
         let job = Message::<M, H, O::State, StrandScope>::new(envelope, handler);
         let cell = Cell::with_job(job, scope, true);
         // SAFETY: the job's types are these, and it was made joined.

@@ -87,7 +87,7 @@ impl<O: StreamOwner> Strand<O> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let scope = self.scope(generation, None);
+        let scope = self.scope(generation);
         let cell = MessageCell::<M, H, O::State>::vacant(scope, false);
         // SAFETY: the cell is private.
         let header = unsafe { cell.as_ref() };
@@ -95,7 +95,7 @@ impl<O: StreamOwner> Strand<O> {
         let start = |scope: &StrandScope| {
             let (envelope, _) = message.as_ref().expect("a message is started once");
             // SAFETY: the cell is the message's, which is started once.
-            let context = unsafe { message::start(cell, scope, envelope) }?;
+            let context = unsafe { message::start::<false, _, _, _, _>(cell, scope, envelope) }?;
             let (envelope, handler) = message.take().expect("it is there still");
             Ok(handler(envelope, context))
         };
@@ -104,7 +104,7 @@ impl<O: StreamOwner> Strand<O> {
         let ran = unsafe { MessageCell::<M, H, O::State>::begin(cell, start, &mut polled) };
         // SAFETY: the runner's hold keeps the cell alive.
         let scope = unsafe { MessageCell::<M, H, O::State>::scope(cell) };
-        if !matches!(ran, Ran::Returned) || scope.is_straying() {
+        if !matches!(ran, Ran::Returned) || header.near.is_straying() {
             return self.leave_inline::<M, H, F, T, E>(cell, ran, polled);
         }
         // SAFETY: returned, and taken once.
@@ -134,7 +134,9 @@ impl<O: StreamOwner> Strand<O> {
     {
         // SAFETY: the runner's hold keeps the cell alive.
         let scope = unsafe { MessageCell::<M, H, O::State>::scope(cell) };
-        if matches!(ran, Ran::Failed) && !scope.is_straying() {
+        // SAFETY: as above.
+        let header = unsafe { cell.as_ref() };
+        if matches!(ran, Ran::Failed) && !header.near.is_straying() {
             // SAFETY: failed, and taken once.
             let failure = unsafe { polled.take_failure() };
             scope.retire(Outcome::of_failure(&failure));
@@ -144,10 +146,9 @@ impl<O: StreamOwner> Strand<O> {
             return Started::Failed(failure);
         }
         if let Some(caller) = frame::caller() {
-            Scope::set_caller(scope, caller);
+            header.near.set_caller(caller);
         }
-        // SAFETY: the runner's hold keeps the cell alive.
-        unsafe { cell.as_ref() }.status.join_before_sharing();
+        header.status.join_before_sharing();
         // SAFETY: we are the runner; what is over has left the body empty.
         match unsafe { MessageCell::<M, H, O::State>::settle_if_over(cell, ran, polled) } {
             // The straying context was dropped just now. With its completion, it was counted.

@@ -85,7 +85,7 @@ impl<O: StreamOwner> Strand<O> {
             }
             let place = Slot::new(Arc::clone(self));
             let job = Message::new(envelope, handler.clone());
-            let scope = self.scope(self.generation(), None);
+            let scope = self.scope(self.generation());
             chain.prepend(Cell::with_job(job, scope, true));
             let _used = place.into_strand();
         }
@@ -190,10 +190,13 @@ impl<O: StreamOwner> Strand<O> {
         } else {
             (awaited.then(frame::caller).flatten(), self.generation())
         };
-        let scope = self.scope(generation, caller);
         let (envelope, handler) = message.take().expect("a message is admitted once");
         let job = Message::<M, H, O::State, StrandScope>::new(envelope, handler);
-        let cell = Cell::with_job(job, scope, R::JOINED);
+        let cell = Cell::with_job(job, self.scope(generation), R::JOINED);
+        if let Some(caller) = caller {
+            // SAFETY: it is new, and ours.
+            unsafe { cell.as_ref() }.near.set_caller(caller);
+        }
         match self
             .head
             .word

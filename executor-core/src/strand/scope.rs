@@ -1,12 +1,10 @@
 //! What a message keeps of its stream in its cell.
 
 use std::cell::Cell as StdCell;
-use std::mem::offset_of;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 
 use super::{Head, StreamName, head_of, vtable_of};
-use crate::cell::{CellRef, Header, Job, MakeScope, Scope, catch, forget_payload};
-use crate::context::Mooring;
+use crate::cell::{Header, Job, Scope, catch, forget_payload};
 use crate::envelope::Envelope;
 use crate::environment::Environment;
 use crate::error::Failure;
@@ -43,49 +41,20 @@ pub(crate) struct StrandScope {
     pub(super) head: NonNull<Head>,
     /// The drain generation; that of a delayed message is set when it is admitted.
     pub(super) generation: StdCell<u32>,
-    /// The cell that waits for this one, from a [`CellRef`]: set when it is pushed, or when a caller-run
-    /// waits, itself or for a message that it pushes.
-    caller: std::sync::atomic::AtomicPtr<Header>,
-    /// Last, since its own last part is not written before the start.
-    mooring: Mooring,
 }
 
-// With an envelope of a word, an async handler and its context: a block of 256 bytes.
-const _: () = assert!(size_of::<StrandScope>() <= 104);
-
-/// What the scope of a new message is made from.
-pub(super) struct NewScope {
-    pub(super) head: NonNull<Head>,
-    pub(super) generation: u32,
-    pub(super) caller: Option<CellRef>,
-}
-
-impl MakeScope<StrandScope> for NewScope {
-    #[inline]
-    unsafe fn make_at(self, slot: *mut StrandScope) {
-        let caller = self
-            .caller
-            .map_or(ptr::null_mut(), |caller| caller.into_raw());
-        // SAFETY: there is room for the whole scope, here and in the next lines.
-        let mooring = unsafe { &raw mut (*slot).mooring };
-        // SAFETY: as above.
-        unsafe { Mooring::make_at(mooring) };
-        // SAFETY: as above.
-        let place = unsafe { &raw mut (*slot).head };
-        // SAFETY: as above.
-        unsafe { place.write(self.head) };
-        // SAFETY: as above.
-        let place = unsafe { &raw mut (*slot).generation };
-        // SAFETY: as above.
-        unsafe { place.write(StdCell::new(self.generation)) };
-        // SAFETY: as above.
-        let place = unsafe { &raw mut (*slot).caller };
-        // SAFETY: as above.
-        unsafe { place.write(caller.into()) };
-    }
-}
+// With an envelope of a word, an async handler with a word of its own, and its context: a block of 128
+// bytes.
+const _: () = assert!(size_of::<StrandScope>() <= 16);
 
 impl StrandScope {
+    pub(super) const fn new(head: NonNull<Head>, generation: u32) -> Self {
+        Self {
+            head,
+            generation: StdCell::new(generation),
+        }
+    }
+
     pub(super) fn head(&self) -> &Head {
         // SAFETY: a message's stream lives while the message is not handled.
         unsafe { self.head.as_ref() }
@@ -93,15 +62,6 @@ impl StrandScope {
 
     fn shared(&self) -> &SerialShared {
         &self.head().shared
-    }
-}
-
-impl Drop for StrandScope {
-    #[inline]
-    fn drop(&mut self) {
-        if !self.caller.get_mut().is_null() {
-            drop(self.take_caller());
-        }
     }
 }
 
@@ -141,36 +101,12 @@ impl Scope for StrandScope {
         NonNull::new(home.cast_mut().cast::<Head>()).map(StreamName)
     }
 
-    fn caller(&self) -> *const Header {
-        self.caller.load(std::sync::atomic::Ordering::Acquire)
-    }
-
-    fn set_caller(&self, caller: CellRef) {
-        use std::sync::atomic::Ordering::{Acquire, Release};
-        // Written by the thread that polls the message, and by no other.
-        if self.caller.load(Acquire).is_null() {
-            // ORDERING: Release publishes the caller's cell to threads that walk the chain.
-            self.caller.store(caller.into_raw(), Release);
-        }
-    }
-
-    fn take_caller(&mut self) -> Option<CellRef> {
-        let caller = std::mem::replace(self.caller.get_mut(), ptr::null_mut());
-        // SAFETY: it came from a `CellRef`, and is given up once.
-        NonNull::new(caller).map(|caller| unsafe { CellRef::from_raw(caller) })
-    }
-
     fn environment(&self) -> *const Environment {
         self.shared().environment()
     }
 
     fn generation(&self) -> u32 {
         self.generation.get()
-    }
-
-    #[inline]
-    fn is_straying(&self) -> bool {
-        self.mooring.is_straying()
     }
 
     #[inline]
@@ -216,10 +152,7 @@ impl StrandScope {
     }
 }
 
-// SAFETY: the mooring lies there.
-unsafe impl MessageScope for StrandScope {
-    const MOORING: usize = offset_of!(Self, mooring);
-
+impl MessageScope for StrandScope {
     #[inline]
     fn prepare(&self) -> Result<(), String> {
         if self.head().ready.get() {

@@ -1,13 +1,11 @@
 //! Messages that run under a permit.
 
 use std::cell::{Cell as StdCell, UnsafeCell};
-use std::mem::offset_of;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::{OnCore, scope_in, scope_of};
-use crate::cell::{Header, MakeScope, Scope, Step, drop_quietly};
-use crate::context::Mooring;
+use crate::cell::{Header, Scope, Step, drop_quietly};
 use crate::core::CoreShared;
 use crate::engine::Parked;
 use crate::environment::Environment;
@@ -77,40 +75,17 @@ pub(crate) struct UnderLimit<L: Limiter> {
     limiter: UnsafeCell<Option<Arc<L>>>,
     /// The drain generation; that of a delayed message is set when it is admitted.
     generation: StdCell<u32>,
-    /// Last, since its own last part is not written before the start.
-    mooring: Mooring,
-}
-
-/// What the scope of a new message under a limit is made from.
-pub(crate) struct NewUnderLimit<L: Limiter> {
-    pub(crate) on_core: OnCore,
-    pub(crate) limiter: Arc<L>,
-    pub(crate) generation: u32,
-}
-
-impl<L: Limiter> MakeScope<UnderLimit<L>> for NewUnderLimit<L> {
-    #[inline]
-    unsafe fn make_at(self, slot: *mut UnderLimit<L>) {
-        // SAFETY: there is room for the whole scope, here and in the next lines.
-        let mooring = unsafe { &raw mut (*slot).mooring };
-        // SAFETY: as above.
-        unsafe { Mooring::make_at(mooring) };
-        // SAFETY: as above.
-        let place = unsafe { &raw mut (*slot).on_core };
-        // SAFETY: as above.
-        unsafe { place.write(self.on_core) };
-        // SAFETY: as above.
-        let place = unsafe { &raw mut (*slot).limiter };
-        // SAFETY: as above.
-        unsafe { place.write(UnsafeCell::new(Some(self.limiter))) };
-        // SAFETY: as above.
-        let place = unsafe { &raw mut (*slot).generation };
-        // SAFETY: as above.
-        unsafe { place.write(StdCell::new(self.generation)) };
-    }
 }
 
 impl<L: Limiter> UnderLimit<L> {
+    pub(crate) fn new(on_core: OnCore, limiter: Arc<L>, generation: u32) -> Self {
+        Self {
+            on_core,
+            limiter: UnsafeCell::new(Some(limiter)),
+            generation: StdCell::new(generation),
+        }
+    }
+
     /// Whose message it is, which is not over.
     fn limiter(&self) -> &Arc<L> {
         // SAFETY: the runner alone takes it, when the message is over, and nobody asks after that.
@@ -180,11 +155,6 @@ impl<L: Limiter> Scope for UnderLimit<L> {
         self.generation.get()
     }
 
-    #[inline]
-    fn is_straying(&self) -> bool {
-        self.mooring.is_straying()
-    }
-
     fn retire(&self, outcome: Outcome) {
         self.on_core.strike();
         // SAFETY: the runner calls this once, and lends the limiter to nobody now.
@@ -219,10 +189,7 @@ impl<L: Limiter> Scope for UnderLimit<L> {
     }
 }
 
-// SAFETY: the mooring lies there.
-unsafe impl<L: Limiter> MessageScope for UnderLimit<L> {
-    const MOORING: usize = offset_of!(Self, mooring);
-
+impl<L: Limiter> MessageScope for UnderLimit<L> {
     #[inline]
     fn prepare(&self) -> Result<(), String> {
         Ok(())
