@@ -1,14 +1,14 @@
 //! Uses that nobody should make: each has a result that is defined, within a bound.
 
+mod block_on;
+
 use std::cell::RefCell;
 use std::convert::Infallible;
-use std::future::{Future, pending, poll_fn};
+use std::future::{pending, poll_fn};
 use std::hash::{Hash, Hasher};
-use std::pin::pin;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::task::Poll;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use executor_core::{
@@ -18,28 +18,7 @@ use executor_core::{
 use executor_parallel::ParallelExecutor;
 use executor_serial::SerialExecutor;
 
-/// No step takes longer.
-const DEADLINE: Duration = Duration::from_secs(30);
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Runs a future on this thread.
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park_timeout(DEADLINE),
-        }
-    }
-}
+use crate::block_on::{DEADLINE, block_on};
 
 async fn echo<S>(
     message: Envelope<u64>,

@@ -1,47 +1,27 @@
 //! A child process after `fork`, which has the memory of its parent and none of its workers.
 
+mod block_on;
+
 use std::convert::Infallible;
-use std::future::Future;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use executor_core::{Envelope, PolicyContext, RejectReason, Shutdown, WorkerCore};
 use executor_parallel::ParallelExecutor;
 use executor_serial::SerialExecutor;
 
-/// No step takes longer.
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::block_on::{DEADLINE, block_on};
+
 /// So long is waited for what does not come.
 const SHORT: Duration = Duration::from_millis(20);
 /// What a child says that has nothing to complain about.
 const WELL: &str = "well";
 /// The part of an id that no two threads share.
 const NODE: u64 = (1 << 52) - 1;
-
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    loop {
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(output) => return output,
-            Poll::Pending => thread::park_timeout(DEADLINE),
-        }
-    }
-}
 
 async fn echo<S>(message: Envelope<u64>, _: PolicyContext<S>) -> Result<u64, Infallible> {
     Ok(message.payload)
