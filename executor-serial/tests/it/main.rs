@@ -4,11 +4,15 @@ mod abandoned;
 mod capacity;
 #[path = "../../../executor-core/tests/contract/mod.rs"]
 mod contract;
+mod deadlines;
 mod delayed;
 mod detached;
+mod line;
 mod order;
 mod orphans;
 mod reentrancy;
+mod rig;
+mod schedules;
 mod state;
 mod streams;
 mod subject;
