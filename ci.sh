@@ -52,8 +52,9 @@ step_fmt() {
 }
 
 step_lint() {
-    echo "    no warning from rustc or clippy, in any target"
+    echo "    no warning from rustc or clippy, in any target; the lines that ci/faults change are there"
     cargo clippy --workspace --all-targets "${LOCKED[@]}" -- -D warnings
+    cargo run -q -p executor-scenarios --bin faults "${LOCKED[@]}" -- --find
 }
 
 step_test() {

@@ -13,9 +13,10 @@ pub(crate) struct UnixTime {
 }
 
 impl UnixTime {
-    pub(crate) const EPOCH: Self = Self {
-        seconds: 0,
-        nanos: 0,
+    /// What no clock says.
+    pub(crate) const NEVER: Self = Self {
+        seconds: u64::MAX,
+        nanos: u64::MAX,
     };
 
     pub(crate) const fn millis(self) -> u64 {
@@ -23,7 +24,7 @@ impl UnixTime {
     }
 }
 
-/// Returns the time as of the last tick; the epoch if the clock stands before 1970.
+/// Returns the time as of the last tick; a time of 1970 if the clock stands before that.
 ///
 /// The wall clock may be set: a later call may return less than an earlier one.
 #[inline]
@@ -82,10 +83,11 @@ mod source {
 
     pub(super) fn unix() -> UnixTime {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        since.map_or(UnixTime::EPOCH, |since| UnixTime {
+        let since = since.unwrap_or_default();
+        UnixTime {
             seconds: since.as_secs(),
             nanos: since.subsec_nanos().into(),
-        })
+        }
     }
 
     pub(super) fn monotonic_nanos() -> u64 {

@@ -169,15 +169,16 @@ impl<S: Send + 'static> PolicyContext<S> {
     ///
     /// # Safety
     /// The message of `cell` is being started; unless `S` has no size, the cell's home is a stream whose
-    /// state is an `S`. It is called once for a message, which is new unless it `WAS_QUEUED`.
+    /// state is an `S`. It is called once for a message; that `is_new`, no user code ran for.
     #[inline(always)]
-    pub(crate) unsafe fn of_cell<const WAS_QUEUED: bool, M>(
+    pub(crate) unsafe fn of_cell<M>(
         cell: NonNull<Header>,
         envelope: &Envelope<M>,
+        is_new: bool,
     ) -> Self {
         let parts = Parts::new(Some(cell), envelope);
         // SAFETY: it is being started, on this thread.
-        unsafe { cell.as_ref() }.near.context_made(WAS_QUEUED);
+        unsafe { cell.as_ref() }.near.context_made(is_new);
         Self {
             parts: ManuallyDrop::new(parts),
             state: PhantomData,
@@ -257,8 +258,8 @@ impl<S> PolicyContext<S> {
     /// When the handler started, in whole milliseconds of the clock of the executor's core, read at the
     /// first call.
     ///
-    /// A later call from outside the handler goes by the system's clock. A handler that runs for more
-    /// than 49 days is taken to have started later.
+    /// A later call from outside the handler goes by the system's clock, and says at the earliest now if
+    /// that is behind. A handler that runs for more than 24 days is taken to have started later.
     #[must_use]
     pub fn started(&mut self) -> Instant {
         let now = now().saturating_duration_since(origin()).as_millis();
@@ -266,8 +267,9 @@ impl<S> PolicyContext<S> {
         if self.parts.started == 0 {
             self.parts.started = low_bits(now).max(1);
         }
-        let age = low_bits(now).wrapping_sub(self.parts.started);
-        origin() + Duration::from_millis(now.saturating_sub(age.into()))
+        let age = low_bits(now).wrapping_sub(self.parts.started).cast_signed();
+        let age = u64::try_from(age).unwrap_or(0);
+        origin() + Duration::from_millis(now.saturating_sub(age))
     }
 
     /// How often the message was tried, this time included; see [`Envelope::with_attempt`].

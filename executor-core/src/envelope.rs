@@ -1,6 +1,6 @@
 //! The envelope: a message with its identity, its lineage, and what is known about it.
 //!
-//! A new envelope costs an id and no allocation, and moves as six words at most with a payload of one.
+//! A new envelope costs an id and no allocation, and is five words with a payload of one.
 //! What a message lacks that nobody caused (a lineage, a deadline) lies in one pooled block, and what most
 //! messages lack (tags, metadata, hops, an explicit time ..) in a box, each made when the first of it is
 //! set.

@@ -96,15 +96,13 @@ fn run_thread(core: &CoreShared, index: usize) {
         }
         core.note_quiet();
         core.workers[index].counts.parked();
-        let (called, over) = match rest {
-            Rest::Until(deadline) => {
-                let called = parker.park_until(deadline);
-                (called, !called)
-            }
-            Rest::Not | Rest::Long => (false, false),
+        // Whether somebody called before its end, if the rest has one.
+        let called = match rest {
+            Rest::Until(deadline) => Some(parker.park_until(deadline)),
+            Rest::Not | Rest::Long => None,
         };
-        napped = over && runner.wake_up();
-        if !called && !napped {
+        napped = called == Some(false) && runner.wake_up();
+        if called != Some(true) && !napped {
             parker.park();
         }
         runner.woken();

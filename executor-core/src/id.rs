@@ -54,7 +54,7 @@ thread_local! {
     // Without a destructor, so that ids can be had in the destructors of other thread locals.
     static LAST: Last = const {
         Last {
-            read: Cell::new(UnixTime::EPOCH),
+            read: Cell::new(UnixTime::NEVER),
             millis: Cell::new(0),
             counter: Cell::new(0),
             node: Cell::new(0),
@@ -64,7 +64,7 @@ thread_local! {
 
 /// The parts of what a thread last issued; the node is 0 before the first.
 struct Last {
-    /// What the clock said.
+    /// What the clock said; at first [`UnixTime::NEVER`], so that the node is made.
     read: Cell<UnixTime>,
     millis: Cell<u64>,
     counter: Cell<u32>,
@@ -240,7 +240,7 @@ extern "C" fn start_anew() {
     NODES.store(start | 1, Ordering::Relaxed);
     LAST.with(|last| {
         last.node.set(0);
-        last.read.set(UnixTime::EPOCH);
+        last.read.set(UnixTime::NEVER);
     });
 }
 

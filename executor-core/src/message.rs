@@ -11,8 +11,8 @@ use crate::error::{Failure, StateError};
 
 /// What the scope of a message offers beside every scope.
 pub(crate) trait MessageScope: Scope {
-    /// Makes what the handler needs, the stream's state.
-    fn prepare(&self) -> Result<(), String>;
+    /// Makes what the handler needs, the stream's state; true: the user's factory ran for it.
+    fn prepare(&self) -> Result<bool, String>;
 }
 
 /// An envelope and its handler.
@@ -53,11 +53,14 @@ where
     if envelope.is_expired() {
         return Err(Failure::Expired);
     }
-    if let Err(text) = scope.prepare() {
-        return Err(Failure::State(StateError::new(text)));
-    }
+    let was_prepared = match scope.prepare() {
+        Ok(now) => now,
+        Err(text) => return Err(Failure::State(StateError::new(text))),
+    };
+    // A factory may have called another stream, which then knows this cell as its caller.
+    let is_new = !WAS_QUEUED && !was_prepared;
     // SAFETY: the message is being started, and the state was prepared.
-    Ok(unsafe { PolicyContext::of_cell::<WAS_QUEUED, M>(cell, envelope) })
+    Ok(unsafe { PolicyContext::of_cell(cell, envelope, is_new) })
 }
 
 impl<M, H, S, P, F, T, E> Job for Message<M, H, S, P>

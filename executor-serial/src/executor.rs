@@ -213,7 +213,8 @@ where
         self.registry.shut_down(mode, deadline).await
     }
 
-    /// Evicts all idle streams without handles, with their states, and says how many.
+    /// Evicts all idle streams without handles, with their states, and says how many. A waker of a
+    /// handler that somebody keeps after its message is a handle too.
     pub fn evict_idle(&self) -> usize {
         self.registry.sweep()
     }

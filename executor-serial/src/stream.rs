@@ -15,7 +15,8 @@ use crate::registry::{Keyed, KeyedStrand, Life};
 
 /// A handle to one stream: the same operations as the executor's, without the look-up of the key.
 ///
-/// A stream with a handle is not evicted, and keeps its state.
+/// A stream with a handle is not evicted, and keeps its state. The same goes for one of whose handlers
+/// somebody keeps a waker.
 pub struct Stream<K: Send + Sync + 'static, S: Send + 'static = ()> {
     pub(crate) strand: KeyedStrand<K, S>,
     /// None in a handle that lives for one call of the executor.

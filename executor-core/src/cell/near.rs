@@ -60,7 +60,8 @@ impl Near {
 
     /// The cell that waits for this one, if one is noted.
     pub(super) fn caller(&self) -> Option<NonNull<Header>> {
-        // ORDERING: Acquire pairs with the Release of `set_caller`: the caller's cell is whole.
+        // ORDERING: who walks the chain to this cell comes from a message that was pushed after the caller
+        // was noted, and the push orders that; Acquire is for who comes from this cell's own poll.
         let word = self.0.load(Ordering::Acquire);
         if word & CALLER == 0 {
             return None;
@@ -70,16 +71,23 @@ impl Near {
 
     /// Notes the cell that waits for this one, unless one is noted (I3).
     pub(crate) fn set_caller(&self, caller: CellRef) {
-        if self.0.load(Ordering::Relaxed) & CALLER != 0 {
-            return;
+        if self.0.load(Ordering::Relaxed) & CALLER == 0 {
+            self.note(caller.into_raw().expose_provenance());
         }
-        let address = caller.into_raw().expose_provenance();
-        // ORDERING: Release publishes the caller's cell to threads that walk the chain.
+    }
+
+    /// Writes the caller's address beside what a stray context says meanwhile (I4).
+    pub(crate) fn note(&self, address: usize) {
         let _noted = self
             .0
             .fetch_update(Ordering::Release, Ordering::Relaxed, |word| {
                 Some(address | CALLER | word & CONTEXT)
             });
+    }
+
+    #[cfg(all(test, loom))]
+    pub(crate) fn has_caller(&self) -> bool {
+        self.caller().is_some()
     }
 
     /// Gives up the reference to the caller's cell; for who has the cell alone.
@@ -96,12 +104,12 @@ impl Near {
 
     // ---- the context ------------------------------------------------------------------------
 
-    /// Notes that the handler is given its context; for the runner, once. A cell that was never queued has
-    /// no hint and no caller yet.
+    /// Notes that the handler is given its context; for the runner, once. A cell that `is_new` has neither
+    /// hint nor caller.
     #[inline(always)]
-    pub(crate) fn context_made(&self, was_queued: bool) {
+    pub(crate) fn context_made(&self, is_new: bool) {
         let mut kept = 0;
-        if was_queued {
+        if !is_new {
             let word = self.0.load(Ordering::Relaxed);
             kept = if word & CALLER == 0 { 0 } else { word };
         }

@@ -218,14 +218,16 @@ impl<J: Job> Cell<J> {
         }
         // SAFETY: the output is in place.
         let outcome = Outcome::of(unsafe { &*this.output() });
-        let owner_counts =
-            J::Scope::OWNER_COUNTS && outcome == Outcome::Value && !this.header.status.is_joined();
+        let owner_counts = J::Scope::OWNER_COUNTS
+            && !J::CONTROL
+            && outcome == Outcome::Value
+            && !this.header.status.is_joined();
         if !J::CONTROL && !owner_counts {
             this.scope.retire(outcome);
         }
         // SAFETY: the output is in place, and this is the runner's last act.
         unsafe { leave(cell, true) };
-        if owner_counts && !J::CONTROL {
+        if owner_counts {
             Step::Handled
         } else {
             Step::Finished

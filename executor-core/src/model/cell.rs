@@ -290,7 +290,7 @@ fn an_output_that_waits_for_the_context_in_it_goes_with_the_completion() {
 fn of_the_drop_of_a_stray_context_and_its_runner_one_sees_the_other() {
     loom::model(|| {
         let shared = Arc::new((Near::nothing(), UnsafeCell::new(0)));
-        shared.0.context_made(false);
+        shared.0.context_made(true);
         let other = Arc::clone(&shared);
         let stray = thread::spawn(move || {
             // SAFETY: the message is not handled while its context is alive.
@@ -308,5 +308,24 @@ fn of_the_drop_of_a_stray_context_and_its_runner_one_sees_the_other() {
             "woken if and only if awaited"
         );
         assert!(!shared.0.is_straying(), "it is gone");
+    });
+}
+
+#[test]
+fn a_caller_is_noted_beside_the_drop_of_a_stray_context() {
+    loom::model(|| {
+        let near = Arc::new(Near::nothing());
+        near.context_made(true);
+        let other = Arc::clone(&near);
+        let stray = thread::spawn(move || other.context_dropped_elsewhere());
+        let awaited = near.is_straying();
+        near.note(1 << 12);
+        assert_eq!(
+            stray.join().unwrap(),
+            awaited,
+            "woken if and only if awaited"
+        );
+        assert!(!near.is_straying(), "it is gone");
+        assert!(near.has_caller());
     });
 }

@@ -154,11 +154,42 @@ impl StrandScope {
 
 impl MessageScope for StrandScope {
     #[inline]
-    fn prepare(&self) -> Result<(), String> {
+    fn prepare(&self) -> Result<bool, String> {
         if self.head().ready.get() {
-            Ok(())
+            Ok(false)
         } else {
-            self.make_state()
+            self.make_state().map(|()| true)
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+
+    use super::StrandScope;
+    use crate::cell::Cell;
+    use crate::context::PolicyContext;
+    use crate::envelope::Envelope;
+    use crate::message::Message;
+
+    fn bytes<H, F>(_: H) -> usize
+    where
+        H: FnOnce(Envelope<u64>, PolicyContext) -> F + Send + 'static,
+        F: Future<Output = Result<u64, Infallible>> + Send + 'static,
+    {
+        size_of::<Cell<Message<u64, H, (), StrandScope>>>()
+    }
+
+    #[test]
+    fn a_message_with_an_async_handler_and_a_word_of_its_own_is_128_bytes() {
+        let own = Arc::new(7_u64);
+        let handler = move |message: Envelope<u64>, context: PolicyContext| async move {
+            tokio::task::yield_now().await;
+            drop(context);
+            Ok(message.payload + *own)
+        };
+        assert!(bytes(handler) <= 128);
     }
 }

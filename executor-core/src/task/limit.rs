@@ -191,7 +191,7 @@ impl<L: Limiter> Scope for UnderLimit<L> {
 
 impl<L: Limiter> MessageScope for UnderLimit<L> {
     #[inline]
-    fn prepare(&self) -> Result<(), String> {
-        Ok(())
+    fn prepare(&self) -> Result<bool, String> {
+        Ok(false)
     }
 }

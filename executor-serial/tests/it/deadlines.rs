@@ -39,6 +39,28 @@ fn a_deadline_goes_by_the_clock_of_the_core() {
     assert!(matches!(finish(late.expect("open")), Err(Failure::Expired)));
 }
 
+#[test]
+fn the_start_goes_by_the_clock_of_the_core_and_stays() {
+    let rig = rig(8);
+    let core = rig.core.clone();
+    let handler = |_: Envelope<u64>, mut context: PolicyContext<()>| async move {
+        let first = context.started();
+        core.sleep(SECOND * 1_800).await;
+        Ok::<_, Infallible>((first, context.started(), core.now()))
+    };
+    let began = rig.core.now();
+    let slow = rig.executor.submit(1, Envelope::new(1), handler);
+    until("it sleeps", || rig.core.next_timer().is_some());
+    rig.clock.advance(SECOND * 1_800);
+    let (first, again, ended) = wait(slow.expect("room")).expect("handled");
+    assert_eq!(first, again);
+    assert!(ended - first >= SECOND * 1_800, "half an hour went by");
+    assert!(
+        began - first < Duration::from_millis(1),
+        "whole milliseconds"
+    );
+}
+
 /// Polls an end that nobody else polls; none: it is pending.
 fn poll(end: &mut Pin<Box<dyn Future<Output = Report> + '_>>) -> Option<Report> {
     match end.as_mut().poll(&mut Context::from_waker(Waker::noop())) {

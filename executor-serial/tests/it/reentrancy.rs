@@ -2,14 +2,17 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread::ThreadId;
 
-use executor_serial::{Envelope, ExecuteError, RejectReason, SerialExecutor, Stream};
+use executor_serial::{
+    Envelope, ExecuteError, PolicyContext, RejectReason, SerialExecutor, Stream,
+};
 
+use crate::contract::eventually::in_time;
 use crate::contract::{DEADLINE, Gate, Host, is_pending, run};
 
 const DEPTH: usize = executor_core::INLINE_DEPTH as usize;
@@ -105,6 +108,42 @@ fn a_call_back_is_refused_while_the_first_poll_of_the_caller_goes_on() {
             matches!(refused, Some(RejectReason::WouldDeadlock(_))),
             "{refused:?}"
         );
+    });
+}
+
+#[test]
+fn a_factory_that_calls_elsewhere_keeps_no_stream() {
+    // 1 runs 2 on this thread, and the factory of 2 begins to wait for 3, on a worker.
+    run(Host::Threads, |core| async move {
+        let far = SerialExecutor::builder(&core).inline(false).build();
+        let far: SerialExecutor<u64> = far.expect("legal");
+        let near = SerialExecutor::builder(&core)
+            .state(move |key: &u64| {
+                if *key == 2 {
+                    let third = |_: Envelope<()>, _| async { Ok::<_, Infallible>(()) };
+                    let mut call = pin!(far.execute(3, Envelope::new(()), third));
+                    let mut context = Context::from_waker(Waker::noop());
+                    let _called = call.as_mut().poll(&mut context);
+                }
+                *key
+            })
+            .build();
+        let near: SerialExecutor<u64, u64> = near.expect("legal");
+        let inner = near.clone();
+        let first = move |_: Envelope<()>, _| async move {
+            let second = |_: Envelope<()>, mut context: PolicyContext<u64>| async move {
+                Ok::<_, Infallible>(*context.state())
+            };
+            let second = inner.execute(2, Envelope::new(()), second).await;
+            Ok::<_, Infallible>(second.expect("handled"))
+        };
+        let second = near.execute(1, Envelope::new(()), first).await;
+        assert_eq!(second.expect("handled"), 2);
+        in_time("nothing keeps a stream", || {
+            near.evict_idle();
+            near.metrics().resident == 0
+        })
+        .await;
     });
 }
 

@@ -1,9 +1,11 @@
 //! States, their factories, and eviction.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::panic::resume_unwind;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
 
 use executor_serial::{Envelope, ExecuteError, SerialExecutor};
 
@@ -61,6 +63,27 @@ fn a_state_is_made_once_and_again_after_eviction_or_a_panic() {
             );
         });
     }
+}
+
+#[test]
+fn a_kept_waker_keeps_its_stream_and_no_longer() {
+    run(Host::Threads, |core| async move {
+        let executor: SerialExecutor<u64> = SerialExecutor::builder(&core).build().expect("legal");
+        let kept = Arc::new(Mutex::new(None));
+        let keep = Arc::clone(&kept);
+        let handler = move |_: Envelope<()>, _| async move {
+            poll_fn(|context| {
+                *keep.lock().expect("whole") = Some(context.waker().clone());
+                Poll::Ready(Ok::<_, Infallible>(()))
+            })
+            .await
+        };
+        let handled = executor.execute(1, Envelope::new(()), handler).await;
+        handled.expect("handled");
+        assert_eq!(executor.evict_idle(), 0, "its waker is kept");
+        drop(kept.lock().expect("whole").take());
+        assert_eq!(executor.evict_idle(), 1);
+    });
 }
 
 #[test]

@@ -6,8 +6,9 @@
 //! all sources of the crate, and must be there once.
 //!
 //! ```sh
-//! cargo run -p executor-scenarios --bin faults              # all
-//! cargo run -p executor-scenarios --bin faults -- let_go    # those whose name contains it
+//! cargo run -p executor-scenarios --bin faults                # all
+//! cargo run -p executor-scenarios --bin faults -- let_go      # those whose name contains it
+//! cargo run -p executor-scenarios --bin faults -- --find      # only whether their old lines are there
 //! ```
 //!
 //! What became of each goes to `reliability/faults` in the target directory.
@@ -19,11 +20,26 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
+use clap::Parser;
+
 type Fallible<T> = Result<T, Box<dyn Error>>;
 
 const HOST: &str = "x86_64-unknown-linux-gnu";
 /// A check that takes longer hangs, in seconds.
 const PATIENCE: &str = "120";
+/// A build takes no longer, in seconds.
+const BUILD_PATIENCE: &str = "1200";
+
+/// Applies the faults of ci/faults, one at a time, to a copy of the workspace, and runs the check that each
+/// names, which must fail.
+#[derive(Parser)]
+struct Args {
+    /// Only faults whose names contain one of these.
+    names: Vec<String>,
+    /// Only look whether the lines that each fault changes are there, once; runs nothing.
+    #[arg(long)]
+    find: bool,
+}
 
 /// A change that must not go unnoticed.
 struct Fault {
@@ -75,8 +91,8 @@ impl Fault {
         Ok(fault)
     }
 
-    /// Applies it to `tree`; gives the file that was changed, and what it was.
-    fn apply(&self, tree: &Path) -> Fallible<(PathBuf, String)> {
+    /// The file of `tree` that it changes, and what that is.
+    fn find(&self, tree: &Path) -> Fallible<(PathBuf, String)> {
         let mut found = None;
         for path in sources(&tree.join(&self.package).join("src"))? {
             let text = fs::read_to_string(&path)?;
@@ -86,18 +102,15 @@ impl Fault {
                 _ => return Err(format!("{}: its old lines are not unique", self.name).into()),
             }
         }
-        let (path, text) =
-            found.ok_or_else(|| format!("{}: its old lines are nowhere", self.name))?;
-        fs::write(&path, text.replacen(&self.old, &self.new, 1))?;
-        Ok((path, text))
+        found.ok_or_else(|| format!("{}: its old lines are nowhere", self.name).into())
     }
 
     /// The command of its tier.
-    fn command(&self, tree: &Path, target: &Path) -> Fallible<Command> {
+    fn command(&self, tree: &Path, target: &Path, patience: &str) -> Fallible<Command> {
         let mut command = Command::new("timeout");
         command
             .current_dir(tree)
-            .args(["-k", "5", PATIENCE, "cargo"]);
+            .args(["-k", "5", patience, "cargo"]);
         let flags = |more: &str| {
             let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
             format!("{flags} {more}")
@@ -139,16 +152,17 @@ impl Fault {
 
     /// Applies it, runs its check, and takes it back.
     fn try_in(&self, tree: &Path, target: &Path) -> Fallible<Option<&'static str>> {
-        let (changed, before) = self.apply(tree)?;
+        let (path, before) = self.find(tree)?;
+        fs::write(&path, before.replacen(&self.old, &self.new, 1))?;
         let caught = self.check(tree, target);
-        fs::write(changed, before)?;
+        fs::write(path, before)?;
         caught
     }
 
     /// Runs its check; tells what caught it, if anything did.
     fn check(&self, tree: &Path, target: &Path) -> Fallible<Option<&'static str>> {
         let (packages, filter) = self.run.split_once(" -- ").unwrap_or((&self.run, ""));
-        let mut build = self.command(tree, target)?;
+        let mut build = self.command(tree, target, BUILD_PATIENCE)?;
         build.args(packages.split_whitespace());
         if self.tier == "tsan" {
             build.args(["--", "--help"]);
@@ -163,7 +177,7 @@ impl Fault {
             let said = String::from_utf8_lossy(&built.stderr);
             return Err(format!("{}: does not build:\n{said}", self.name).into());
         }
-        let mut run = self.command(tree, target)?;
+        let mut run = self.command(tree, target, PATIENCE)?;
         run.args(packages.split_whitespace());
         run.arg("--").args(filter.split_whitespace());
         let ran = run.stdout(Stdio::null()).stderr(Stdio::null()).status()?;
@@ -212,28 +226,48 @@ fn copy_tree(from: &Path, to: &Path) -> Fallible<()> {
 }
 
 fn run() -> Fallible<bool> {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let args = Args::parse();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("..")
         .canonicalize()?;
+    let mut faults = Vec::new();
+    for entry in fs::read_dir(root.join("ci/faults"))? {
+        faults.push(Fault::read(&entry?.path())?);
+    }
+    if !args.names.is_empty() {
+        faults.retain(|fault| args.names.iter().any(|part| fault.name.contains(part)));
+    }
+    if faults.is_empty() {
+        return Err("no fault has such a name: `ls ci/faults` lists them".into());
+    }
+    faults.sort_by(|a, b| a.name.cmp(&b.name));
+    if args.find {
+        let lost: Vec<_> = faults
+            .iter()
+            .filter_map(|fault| fault.find(&root).err())
+            .collect();
+        lost.iter().for_each(|error| eprintln!("{error}"));
+        println!(
+            "{} of {} faults have their lines",
+            faults.len() - lost.len(),
+            faults.len()
+        );
+        return Ok(lost.is_empty());
+    }
+    try_all(&faults, &root)
+}
+
+/// Applies each; whether all are caught.
+fn try_all(faults: &[Fault], root: &Path) -> Fallible<bool> {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
     let work = target.join("faults");
     let tree = work.join("tree");
-    copy_tree(&root, &tree)?;
-    let mut paths: Vec<_> = fs::read_dir(root.join("ci/faults"))?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<_, _>>()?;
-    paths.sort();
+    copy_tree(root, &tree)?;
     let records = target.join("reliability/faults");
     fs::create_dir_all(&records)?;
     let mut all_caught = true;
-    for path in paths {
-        let fault = Fault::read(&path)?;
-        let matches = |part: &String| fault.name.contains(part.as_str());
-        if !wanted.is_empty() && !wanted.iter().any(matches) {
-            continue;
-        }
+    for fault in faults {
         let started = Instant::now();
         let caught = fault.try_in(&tree, &work);
         let verdict = match &caught {
