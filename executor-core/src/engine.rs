@@ -147,15 +147,52 @@ unsafe impl Send for Parked {}
 // SAFETY: a shared `Parked` gives access to nothing.
 unsafe impl Sync for Parked {}
 
-/// Makes a message that runs on the workers once it is released.
+/// Makes a message that runs on the workers once it is released, and lets `admit` have it.
+///
+/// # Errors
+/// `admit` refused it; the draft is as it was.
+///
+/// # Panics
+/// When `message` was taken before, and when `admit` gives another message back than it was given.
 #[inline(always)]
-pub fn park_message<M, H, F, T, E, L, R>(
+pub fn admit_message<M, H, F, T, E, L, R>(
+    core: &WorkerCore,
+    limiter: Arc<L>,
+    generation: u32,
+    message: &mut Draft<M, H>,
+    admit: impl FnOnce(Parked) -> Result<(), (RejectReason, Parked)>,
+) -> Result<R, RejectReason>
+where
+    M: Send + 'static,
+    H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+    L: Limiter,
+    R: Receipt<T, E, M>,
+{
+    let (envelope, handler) = message.take().expect("a message is admitted once");
+    let parked = park::<M, H, F, T, E, L, R>(core, limiter, generation, envelope, handler);
+    let cell = parked.cell;
+    if let Err((reason, refused)) = admit(parked) {
+        assert_eq!(refused.cell, cell, "another message came back");
+        // SAFETY: it came back, and nobody else has it; its job has these types.
+        let job = unsafe { Cell::<Message<M, H, (), UnderLimit<L>>>::into_job(cell) };
+        *message = Some((job.envelope, job.handler));
+        return Err(reason);
+    }
+    // SAFETY: the job's types are these, and it was made joined if it is to be.
+    Ok(R::of(unsafe { Admitted::new(cell) }))
+}
+
+#[inline(always)]
+fn park<M, H, F, T, E, L, R>(
     core: &WorkerCore,
     limiter: Arc<L>,
     generation: u32,
     envelope: Envelope<M>,
     handler: H,
-) -> (Parked, R)
+) -> Parked
 where
     M: Send + 'static,
     H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
@@ -167,10 +204,7 @@ where
 {
     let scope = UnderLimit::new(OnCore::new(&core.handle.0), limiter, generation);
     let job = Message::<M, H, (), UnderLimit<L>>::new(envelope, handler);
-    let cell = Cell::with_job(job, scope, R::JOINED);
-    // SAFETY: the job's types are these, and it was made joined if it is to be.
-    let admitted = unsafe { Admitted::new(cell) };
-    (Parked { cell }, R::of(admitted))
+    Parked::new(Cell::with_job(job, scope, R::JOINED))
 }
 
 /// Schedules a message of a parallel executor, to be admitted by its limiter when its time has come.
@@ -193,7 +227,10 @@ where
     let shared = core.shared();
     let tick = shared.timers.tick_of(when);
     let lane = Clockwork::lane_of(thread_number() << 6);
-    let (parked, completion) = park_message(core, limiter, UNADMITTED, envelope, handler);
+    let parked =
+        park::<M, H, F, T, E, L, Completion<T, E, M>>(core, limiter, UNADMITTED, envelope, handler);
+    // SAFETY: the job's types are these, and it was made joined.
+    let completion = unsafe { Completion::new(parked.cell) };
     // SAFETY: the message is new and of this limiter, and the timer its runner from now on.
     let timer = unsafe { shared.schedule(UnderLimit::<L>::DUE, parked.cell, lane, tick) };
     Delayed::new(completion, timer)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use executor_core::engine::{
-    Draft, Lifecycle, Parked, Receipt, block_on, in_handler, must_not_block, park_message, within,
+    Draft, Lifecycle, Parked, Receipt, admit_message, block_on, in_handler, must_not_block, within,
 };
 use executor_core::{
     BuildError, Envelope, ExecuteError, Executor, Failure, PolicyContext, RejectReason, Rejected,
@@ -288,20 +288,20 @@ impl ParallelExecutor {
     {
         let generation = self.gate.generation();
         if self.gate.try_take_quickly() {
-            return Ok(self.run_with_permit(generation, message));
+            return self.run_with_permit(generation, message);
         }
-        let mut receipt = None;
-        self.gate.submit(generation, || {
-            let (parked, made) = self.park(generation, message);
-            receipt = Some(made);
-            parked
-        })?;
-        Ok(receipt.expect("an admitted message was made"))
+        self.make(generation, message, |parked| {
+            self.gate.submit(generation, parked)
+        })
     }
 
     /// Gives a message that has its permit to the workers.
     #[inline(always)]
-    fn run_with_permit<M, H, F, T, E, R>(&self, generation: u32, message: &mut Draft<M, H>) -> R
+    fn run_with_permit<M, H, F, T, E, R>(
+        &self,
+        generation: u32,
+        message: &mut Draft<M, H>,
+    ) -> Result<R, RejectReason>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
@@ -310,13 +310,19 @@ impl ParallelExecutor {
         E: Send + 'static,
         R: Receipt<T, E, M>,
     {
-        let (parked, receipt) = self.park(generation, message);
-        parked.release(&self.gate.core);
-        receipt
+        self.make(generation, message, |parked| {
+            parked.release(&self.gate.core);
+            Ok(())
+        })
     }
 
     #[inline(always)]
-    fn park<M, H, F, T, E, R>(&self, generation: u32, message: &mut Draft<M, H>) -> (Parked, R)
+    fn make<M, H, F, T, E, R>(
+        &self,
+        generation: u32,
+        message: &mut Draft<M, H>,
+        admit: impl FnOnce(Parked) -> Result<(), (RejectReason, Parked)>,
+    ) -> Result<R, RejectReason>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<()>) -> F + Send + 'static,
@@ -325,9 +331,8 @@ impl ParallelExecutor {
         E: Send + 'static,
         R: Receipt<T, E, M>,
     {
-        let (envelope, handler) = message.take().expect("a message is admitted once");
         let gate = Arc::clone(&self.gate);
-        park_message(&self.gate.core, gate, generation, envelope, handler)
+        admit_message(&self.gate.core, gate, generation, message, admit)
     }
 
     /// What follows a wait for a permit.
@@ -346,10 +351,8 @@ impl ParallelExecutor {
         E: Send + 'static,
         R: Receipt<T, E, M>,
     {
-        match granted {
-            Ok(()) => Ok(self.run_with_permit(generation, &mut message)),
-            Err(reason) => Err(self.hand_back(reason, message)),
-        }
+        let admitted = granted.and_then(|()| self.run_with_permit(generation, &mut message));
+        admitted.map_err(|reason| self.hand_back(reason, message))
     }
 
     #[cold]

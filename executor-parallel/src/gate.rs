@@ -209,35 +209,32 @@ impl Gate {
     pub(crate) fn submit(
         &self,
         generation: u32,
-        parked: impl FnOnce() -> Parked,
-    ) -> Result<(), RejectReason> {
-        self.submit_within(self.queue, generation, parked)
+        message: Parked,
+    ) -> Result<(), (RejectReason, Parked)> {
+        self.submit_within(self.queue, generation, message)
     }
 
     fn submit_within(
         &self,
         queue: usize,
         generation: u32,
-        parked: impl FnOnce() -> Parked,
-    ) -> Result<(), RejectReason> {
+        message: Parked,
+    ) -> Result<(), (RejectReason, Parked)> {
         let mut line = self.lock();
         if self.is_closed() {
-            return Err(RejectReason::Closed);
+            return Err((RejectReason::Closed, message));
         }
         if line.waiters.len() >= queue {
-            return Err(RejectReason::Full { limit: queue });
+            return Err((RejectReason::Full { limit: queue }, message));
         }
         self.freeze(&mut line);
         line.admit(generation);
-        let free = line.waiters.is_empty() && self.permits.take_frozen();
-        if free {
+        if line.waiters.is_empty() && self.permits.take_frozen() {
             self.thaw_if_calm(&mut line);
             drop(line);
-            parked().release(&self.core);
+            message.release(&self.core);
         } else {
-            // The cell comes from the pool, and making it runs no user code.
-            line.waiters
-                .push_back((generation, Waiter::Message(parked())));
+            (line.waiters).push_back((generation, Waiter::Message(message)));
         }
         Ok(())
     }
@@ -270,22 +267,31 @@ impl Gate {
         totals
     }
 
-    /// Hands permits on, settles what is owed and what drains count.
+    /// Hands permits on, settles what is owed and what drains count; `finished` is the generation of a
+    /// message that gives its permit back.
     #[cold]
     fn serve(&self, mut finished: Option<u32>) {
         loop {
             let mut line = self.lock();
-            if let Some(generation) = finished.take() {
-                // Together under the lock: a drain that begins counts the message either as in
-                // flight and sees it leave, or neither.
-                self.permits.add(1);
-                line.leave(generation);
-            }
-            if line.owed > 0 {
-                line.owed -= self.permits.take_frozen_up_to(line.owed);
-            }
             let mut gone = Vec::new();
-            let next = self.next_served(&mut line, &mut gone);
+            // Together under the lock: a drain that begins counts the message either as in flight and
+            // sees it leave, or neither.
+            let passed_on = finished.take().and_then(|generation| {
+                line.leave(generation);
+                let next = self.pass_on(&mut line, &mut gone);
+                if next.is_none() {
+                    self.permits.add(1);
+                }
+                next
+            });
+            // While somebody waits there is no other permit.
+            let is_last = passed_on.is_some();
+            let next = passed_on.or_else(|| {
+                if line.owed > 0 {
+                    line.owed -= self.permits.take_frozen_up_to(line.owed);
+                }
+                self.next_served(&mut line, &mut gone)
+            });
             let drained: Vec<_> = line
                 .drains
                 .extract_if(.., |drain| drain.left == 0)
@@ -298,6 +304,7 @@ impl Gate {
             for drain in drained {
                 drain.done.fulfil(());
             }
+            let is_none = next.is_none();
             match next {
                 Some((generation, Waiter::Caller(promise))) => {
                     if let Some(gate) = self.me.upgrade() {
@@ -308,13 +315,31 @@ impl Gate {
                     }
                 }
                 Some((_, Waiter::Message(parked))) => parked.release(&self.core),
-                None => {
-                    if is_over {
-                        // The workers of a closed core may have stayed for this executor alone.
-                        check_exit(&self.core);
-                    }
-                    return;
+                None if is_over => {
+                    // The workers of a closed core may have stayed for this executor alone.
+                    check_exit(&self.core);
                 }
+                None => {}
+            }
+            if is_none || is_last {
+                return;
+            }
+        }
+    }
+
+    /// The first in line, with the permit of a message that is over.
+    fn pass_on(&self, line: &mut Line, gone: &mut Vec<Waiter>) -> Option<(u32, Waiter)> {
+        if line.owed > 0 || self.is_aborting() {
+            return None;
+        }
+        loop {
+            let (generation, waiter) = line.waiters.pop_front()?;
+            match &waiter {
+                Waiter::Caller(promise) if !promise.is_awaited() => {
+                    line.leave(generation);
+                    gone.push(waiter);
+                }
+                _ => return Some((generation, waiter)),
             }
         }
     }
@@ -326,7 +351,6 @@ impl Gate {
             match &waiter {
                 Waiter::Caller(promise) if self.is_aborting() || !promise.is_awaited() => {
                     line.leave(generation);
-                    // Dropped, the promise tells a caller who still waits that it is over.
                     gone.push(waiter);
                 }
                 Waiter::Message(_) if self.is_aborting() => {
@@ -496,15 +520,9 @@ impl Limiter for Gate {
             message.release(&self.core);
             return Ok(());
         }
-        let mut message = Some(message);
         // Its own place is kept for it: the bound is for those who can be told to wait.
-        let admitted = self.submit_within(usize::MAX, generation, || {
-            message.take().expect("released once")
-        });
-        match (admitted, message) {
-            (Err(_), Some(message)) => Err(message),
-            _ => Ok(()),
-        }
+        self.submit_within(usize::MAX, generation, message)
+            .map_err(|(_closed, message)| message)
     }
 
     fn forgo(&self, outcome: Ended) {
