@@ -9,23 +9,26 @@
 //! - I1. The id is of version 7, so that it carries the time, or the time was set explicitly.
 
 mod hop;
+mod marks;
+mod ties;
 
 use std::any::type_name;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU32;
 use std::time::{Instant, SystemTime};
 
 use uuid::Uuid;
 
 pub use self::hop::{Hop, HopKind};
+use self::marks::Marks;
+use self::ties::{Extras, Noted, Tied, Ties};
 use crate::deadline::Deadline;
 use crate::id::Id;
-use crate::pool::{BLOCK_SIZES, PoolBox};
+use crate::pool::PoolBox;
 
 const _: () = assert!(size_of::<Envelope<u64>>() <= 40);
-const _: () = assert!(size_of::<Ties>() <= BLOCK_SIZES[0]);
 const _: () = assert!(size_of::<Option<Envelope<u64>>>() == size_of::<Envelope<u64>>());
 
 /// A message on its way to a handler: the payload, and who it is, what it belongs to and what
@@ -34,10 +37,13 @@ const _: () = assert!(size_of::<Option<Envelope<u64>>>() == size_of::<Envelope<u
 /// # Examples
 /// ```
 /// # use executor_core::Envelope;
-/// let order = Envelope::new("two tins of paint").with_tag("urgent").with_metadata("tenant",
-/// "north"); assert!(order.has_tag("urgent") && !order.has_tag("bulk"));
-/// assert_eq!(order.metadata("tenant"), Some("north")); assert_eq!(order.correlation_id(),
-/// order.id()); assert_eq!(order.map(str::len).into_payload(), 17);
+/// let order = Envelope::new("two tins of paint")
+///     .with_tag("urgent")
+///     .with_metadata("tenant", "north");
+/// assert!(order.has_tag("urgent") && !order.has_tag("bulk"));
+/// assert_eq!(order.metadata("tenant"), Some("north"));
+/// assert_eq!(order.correlation_id(), order.id());
+/// assert_eq!(order.map(str::len).into_payload(), 17);
 /// ```
 #[derive(Clone)]
 #[must_use = "an envelope does nothing until it is given to an executor"]
@@ -47,118 +53,6 @@ pub struct Envelope<M> {
     id: Id,
     tied: Tied,
     marks: Marks,
-}
-
-/// The attempt, in the low half, and the flags.
-///
-/// Never 0, which is what tells an envelope from none. One word, so that what is left of an envelope that
-/// may be absent is whole words too: anything else is moved in pieces that overlap, each of which waits
-/// for the one before.
-#[derive(Clone, Copy)]
-struct Marks(NonZeroU64);
-
-impl Marks {
-    const FIRST_ATTEMPT: Self = Self(NonZeroU64::MIN);
-
-    const fn attempt(self) -> NonZeroU32 {
-        match NonZeroU32::new(self.0.get() as u32) {
-            Some(attempt) => attempt,
-            None => NonZeroU32::MIN,
-        }
-    }
-
-    const fn flags(self) -> u32 {
-        (self.0.get() >> 32) as u32
-    }
-
-    fn with_attempt(self, attempt: NonZeroU32) -> Self {
-        let flags = self.0.get() & (u32::MAX as u64) << 32;
-        Self(NonZeroU64::from(attempt) | flags)
-    }
-
-    fn with_flags(self, flags: u32) -> Self {
-        Self(self.0 | u64::from(flags) << 32)
-    }
-}
-
-/// The ties of a message that has any.
-#[derive(Clone)]
-struct Tied(Option<PoolBox<Ties>>);
-
-impl Drop for Tied {
-    /// A comparison where there are none.
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(ties) = self.0.take() {
-            drop_ties(ties);
-        }
-    }
-}
-
-#[inline(never)]
-fn drop_ties(ties: PoolBox<Ties>) {
-    drop(ties);
-}
-
-/// What a message lacks that stands alone.
-#[derive(Clone)]
-struct Ties {
-    /// Nil if it is the message's own id.
-    correlation: Id,
-    /// Nil if nothing caused the message.
-    causation: Id,
-    deadline: Deadline,
-    extras: Option<Box<Extras>>,
-}
-
-impl Ties {
-    const NONE: Self = Self {
-        correlation: Id::NIL,
-        causation: Id::NIL,
-        deadline: Deadline::NONE,
-        extras: None,
-    };
-
-    #[inline(always)]
-    fn child_of(parent: Lineage) -> PoolBox<Self> {
-        #[expect(
-            clippy::multiple_unsafe_ops_per_block,
-            reason = "they are all the fields of one place"
-        )]
-        let make = |ties: *mut Self| {
-            // SAFETY: there is room for the ties.
-            unsafe {
-                (&raw mut (*ties).correlation).write(parent.correlation());
-                (&raw mut (*ties).causation).write(parent.id);
-                (&raw mut (*ties).deadline).write(Deadline::NONE);
-                (&raw mut (*ties).extras).write(None);
-            }
-        };
-        // SAFETY: every field is written.
-        unsafe { PoolBox::with(make) }
-    }
-}
-
-/// What most messages lack.
-#[derive(Clone, Default)]
-struct Extras {
-    time: Option<SystemTime>,
-    stream_key: Option<Cow<'static, str>>,
-    /// The full type name of the aggregate that the message is for.
-    aggregate: Option<Cow<'static, str>>,
-    tags: BTreeSet<Cow<'static, str>>,
-    metadata: BTreeMap<Cow<'static, str>, Noted>,
-    /// Oldest first.
-    hops: Vec<Hop>,
-}
-
-/// A value of the message's own metadata.
-#[derive(Clone)]
-struct Noted {
-    value: Cow<'static, str>,
-    /// How many hops there were when it was noted: it is newer than these and older than those that
-    /// followed.
-    hops_before: usize,
 }
 
 /// What the messages that a handler makes inherit from the one it handles.
