@@ -341,9 +341,10 @@ fn serial_from_a_handler(rig: &mut Rig) {
     each!(|message| {
         let other = rig.queued.clone();
         rig.stream
-            .execute(Envelope::new(message), |message, _| async move {
-                let payload = message.payload;
-                let inner = other.execute(Envelope::new(payload), echo).await;
+            .execute(Envelope::new(message), |message, context| async move {
+                // With a lineage, which lies in a block of its own and goes with it to the worker.
+                let child = context.envelope(message.payload);
+                let inner = other.execute(child, echo).await;
                 Ok::<_, Infallible>(inner.expect("it is handled"))
             })
     });
