@@ -3,16 +3,16 @@
 //! The lock here is taken when a permit is not to be had, and on every operation while the permits
 //! are frozen (`permits`, I3). No user code runs under it.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
 
 use executor_core::engine::sync::{Mutex, MutexGuard};
 use executor_core::engine::{
-    Counts, Ended, Limiter, Parked, Promise, check_exit, inherited_generation, promise,
+    Counts, Ended, Limiter, Parked, check_exit, inherited_generation, promise,
 };
 use executor_core::{Completion, Environment, RejectReason, Totals, WorkerCore};
 
+use crate::line::{Drain, Line, Waiter};
 use crate::permits::{Attempt, Given, Permits};
 
 const OPEN: u8 = 0;
@@ -33,33 +33,6 @@ pub(crate) struct Gate {
     pub(crate) abandoned: AtomicBool,
     /// The drain generation of new messages.
     generation: AtomicU32,
-}
-
-/// The state under the lock.
-struct Line {
-    waiters: VecDeque<(u32, Waiter)>,
-    limit: usize,
-    /// Permits to be kept back when they come, because the limit was lowered.
-    owed: usize,
-    drains: Vec<Drain>,
-    frozen: bool,
-    /// At how many waiters those who gave up are looked for.
-    tidy_at: usize,
-}
-
-/// Who waits for a permit.
-enum Waiter {
-    /// A caller of `execute`.
-    Caller(Promise<Permit>),
-    /// A submitted message.
-    Message(Parked),
-}
-
-/// Somebody who waits until all messages up to a generation are handled.
-struct Drain {
-    generation: u32,
-    left: usize,
-    done: Promise<()>,
 }
 
 /// A permit that was waited for; given back when dropped.
@@ -106,14 +79,7 @@ impl Gate {
             counts: Counts::default(),
             permits: Permits::new(limit),
             queue,
-            line: Mutex::new(Line {
-                waiters: VecDeque::new(),
-                limit,
-                owed: 0,
-                drains: Vec::new(),
-                frozen: false,
-                tidy_at: 64,
-            }),
+            line: Mutex::new(Line::new(limit)),
             phase: AtomicU8::new(OPEN),
             abandoned: AtomicBool::new(false),
             generation: AtomicU32::new(0),
@@ -180,28 +146,12 @@ impl Gate {
             drop(line);
             return Ok(Wait::Taken);
         }
-        if line.waiters.len() >= line.tidy_at {
-            self.tidy(&mut line);
-        }
+        line.tidy();
         self.counts.waited();
         let (promise, completion) = promise();
         line.waiters
             .push_back((generation, Waiter::Caller(promise)));
         Ok(Wait::InLine(completion))
-    }
-
-    /// Forgets those who gave up while they waited.
-    fn tidy(&self, line: &mut Line) {
-        let mut waiters = std::mem::take(&mut line.waiters);
-        waiters.retain(|(generation, waiter)| {
-            let gone = matches!(waiter, Waiter::Caller(promise) if !promise.is_awaited());
-            if gone {
-                line.leave(*generation);
-            }
-            !gone
-        });
-        line.tidy_at = 2 * waiters.len() + 64;
-        line.waiters = waiters;
     }
 
     /// Queues a message for the workers, which run it when it has a permit.
@@ -475,22 +425,6 @@ impl Gate {
 pub(crate) enum Wait {
     Taken,
     InLine(Completion<Permit>),
-}
-
-impl Line {
-    /// A message of `generation` is admitted: drains that wait for that generation wait for it too.
-    fn admit(&mut self, generation: u32) {
-        for drain in &mut self.drains {
-            drain.left += usize::from(generation <= drain.generation);
-        }
-    }
-
-    /// A message of `generation` is over.
-    fn leave(&mut self, generation: u32) {
-        for drain in &mut self.drains {
-            drain.left -= usize::from(generation <= drain.generation);
-        }
-    }
 }
 
 impl Limiter for Gate {

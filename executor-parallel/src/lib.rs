@@ -6,6 +6,7 @@ mod delay;
 mod execute;
 mod executor;
 mod gate;
+mod line;
 #[cfg(all(loom, test))]
 mod model;
 mod permits;
