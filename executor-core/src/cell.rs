@@ -76,8 +76,8 @@ pub(crate) struct CellVTable {
     wake: unsafe fn(NonNull<Header>, *const ()),
     stream: unsafe fn(*const ()) -> Option<StreamName>,
     drop_scope: unsafe fn(NonNull<Header>),
-    /// How many lines of such a cell are fetched before it is run.
-    lines: usize,
+    /// Whether the cell has more lines than usual, to be fetched before it is run.
+    is_long: bool,
 }
 
 #[repr(C)]
@@ -101,9 +101,6 @@ union Body<J: Job> {
 
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Header>() == 48);
-
-/// No more lines of a cell are fetched before it is run.
-const MAX_LINES: usize = 4;
 
 impl Header {
     #[inline]
@@ -205,10 +202,6 @@ impl<J: Job> Cell<J> {
     const CLASS: Class = Class::of(std::alloc::Layout::new::<Self>());
     /// Where the output of the cell lies, from its start.
     const OUTPUT: usize = offset_of!(Self, body);
-    const LINES: usize = {
-        let lines = size_of::<Self>().div_ceil(64);
-        if lines < MAX_LINES { lines } else { MAX_LINES }
-    };
 
     pub(crate) const VTABLE: &'static CellVTable = &CellVTable {
         link: LinkVTable { run: J::Scope::run },
@@ -232,7 +225,7 @@ impl<J: Job> Cell<J> {
             // SAFETY: `free` is the only caller, once for each cell.
             drop_quietly(unsafe { scope.read() });
         },
-        lines: Self::LINES,
+        is_long: size_of::<Self>() > 64 * list::USUAL_LINES,
     };
 
     /// A new cell that holds `job`.

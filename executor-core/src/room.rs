@@ -196,6 +196,14 @@ impl Bounds {
     /// Takes a place, unless the queue is full or somebody waits for a place in it.
     #[inline]
     pub(crate) fn try_enter(&self, room: &Room) -> Result<(), RejectReason> {
+        if self.total.is_none() && !self.is_waited_for() && take_below(&room.0, self.per_stream) {
+            return Ok(());
+        }
+        self.try_enter_slowly(room)
+    }
+
+    #[cold]
+    fn try_enter_slowly(&self, room: &Room) -> Result<(), RejectReason> {
         let taken = self.enter(room);
         if matches!(taken, Err(RejectReason::TotalFull { .. })) {
             // The place in the room that was held for a moment may have turned a waiter away.

@@ -13,6 +13,8 @@ use crate::fetch::fetch_to_read;
 
 /// How many steps ahead a cell is fetched.
 const STEPS: usize = 8;
+/// How many lines of a cell of usual size its runner touches.
+pub(super) const USUAL_LINES: usize = 2;
 
 /// The cells passed last, of which each step gives the one [`STEPS`] before.
 struct Passed {
@@ -107,8 +109,12 @@ impl CellList {
         // SAFETY: the list is owned, and its cells are alive while they are in it.
         let header = unsafe { cell.as_ref() };
         self.head = header.link.next.get().cast();
+        let near = header.near.get();
+        fetch(near, USUAL_LINES);
         // As many as of this one: a queue's cells are mostly alike.
-        fetch(header.near.get(), header.vtable().lines);
+        if header.vtable().is_long {
+            fetch(near.wrapping_byte_add(64 * USUAL_LINES), USUAL_LINES);
+        }
         Some(cell)
     }
 }

@@ -11,7 +11,7 @@ use super::{BLOCK_SIZES, CHUNK_CELLS, MAGAZINE_CELLS, Pool};
 /// A page of the larger kind, in bytes, on the usual processors.
 const HUGE_PAGE: usize = 2 << 20;
 /// The block size of a message with a small payload, in bytes.
-const USUAL_MESSAGE: usize = 256;
+const USUAL_MESSAGE: usize = 128;
 
 /// All chunks of a class, by address.
 pub(super) struct Chunks {
