@@ -16,9 +16,11 @@ mod expect;
 mod held;
 mod play;
 mod script;
+pub mod sequences;
 mod subject;
 mod tracked;
 mod waiting;
 
 pub use axes::{Entry, Fate, Interference, Moment, Path, Scenario, Site, scenarios};
 pub use play::play;
+pub use waiting::{DEADLINE, block_on, eventually};

@@ -12,7 +12,7 @@ use crate::held::{Held, Seen};
 use crate::script::Stage;
 use crate::subject::{DELAY, Subject};
 use crate::tracked::{Blown, Ledger, defuse};
-use crate::waiting::{DEADLINE, Woken, eventually};
+use crate::waiting::{DEADLINE, Woken, block_on, eventually};
 
 /// What the messages so far amount to.
 #[derive(Debug, Default)]
@@ -390,19 +390,4 @@ fn settle(subject: &Subject, account: &Account) {
     assert_eq!(totals.refused, account.refused, "{totals:?}");
     subject.evict_idle();
     assert_eq!(subject.totals(), totals, "eviction moves counts alone");
-}
-
-/// Runs a future on this thread.
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = std::pin::pin!(future);
-    let woken = Arc::new(Woken::default());
-    let waker = woken.waker();
-    let mut context = Context::from_waker(&waker);
-    loop {
-        let before = woken.count();
-        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-            return output;
-        }
-        eventually("a wake", || woken.count() != before);
-    }
 }

@@ -1,23 +1,43 @@
-//! Waiting for conditions, with a deadline; and wakers that count.
+//! Waiting for conditions and futures, with a deadline; and wakers that count.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
-/// No step of a scenario takes longer.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+/// No step takes longer.
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Waits until `holds` does.
 ///
 /// # Panics
 /// After [`DEADLINE`], with `what` was waited for.
 #[track_caller]
-pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let late = Instant::now() + DEADLINE;
     while !holds() {
         assert!(Instant::now() < late, "waited too long: {what}");
         std::thread::yield_now();
+    }
+}
+
+/// Runs a future on this thread.
+///
+/// # Panics
+/// When it is not woken within [`DEADLINE`].
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let woken = Arc::new(Woken::default());
+    let waker = woken.waker();
+    let mut context = Context::from_waker(&waker);
+    loop {
+        let before = woken.count();
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        eventually("a wake", || woken.count() != before);
     }
 }
 

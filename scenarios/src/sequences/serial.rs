@@ -11,9 +11,9 @@ use std::time::Duration;
 use executor_core::{Envelope, PolicyContext, RejectReason, Shutdown};
 use executor_serial::SerialExecutor;
 
-use crate::{
-    Common, DEADLINE, Door, End, Handling, Held, KEYS, Op, Place, ROOM, TICK, block_on, eventually,
-};
+use super::message::{Door, End, Handling, Held, Place};
+use super::{Common, KEYS, Op, ROOM, TICK};
+use crate::waiting::{DEADLINE, block_on, eventually};
 
 /// A stream, as the model knows it.
 #[derive(Default)]
@@ -29,14 +29,14 @@ struct Stream {
     started: Vec<u64>,
 }
 
-pub(crate) struct Serial {
+pub(super) struct Serial {
     common: Common,
     executor: SerialExecutor<u64, u64>,
     streams: BTreeMap<u64, Stream>,
 }
 
 impl Serial {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         let common = Common::new();
         let executor = SerialExecutor::<u64>::builder(&common.core)
             .state(|_| 0)
@@ -121,7 +121,7 @@ impl Serial {
         self.streams[&key].queue.len() < ROOM
     }
 
-    pub(crate) fn play(&mut self, op: &Op) {
+    pub(super) fn play(&mut self, op: &Op) {
         let is_open = self.common.closed.is_none();
         match op {
             Op::Submit { key, waits } => {
@@ -148,23 +148,22 @@ impl Serial {
                     }
                 }
             }
-            Op::Batch { key, waits } => {
+            Op::Batch { key, waits, size } => {
                 let first = self.common.next_id();
                 let door = Arc::new(Door::default());
-                let all = waits.first().copied().unwrap_or_default();
-                let ids = (first..).take(waits.len()).map(Envelope::new);
+                let ids = (first..).take(*size).map(Envelope::new);
                 let batch = self
                     .executor
-                    .submit_batch(*key, ids, self.handler(&door, all));
+                    .submit_batch(*key, ids, self.handler(&door, *waits));
                 let room = ROOM - self.streams[key].queue.len();
-                let admitted = if is_open { room.min(waits.len()) } else { 0 };
+                let admitted = if is_open { room.min(*size) } else { 0 };
                 assert_eq!(batch.accepted.len(), admitted);
                 let refused = batch.refused.map_or(0, |refused| refused.work.len());
-                assert_eq!(refused, waits.len() - admitted);
+                assert_eq!(refused, *size - admitted);
                 self.common.refused += refused as u64;
                 for completion in batch.accepted {
                     let (door, held) = (Arc::clone(&door), Held::Now(completion));
-                    let id = self.common.note(*key, all, door, Place::Queued, held);
+                    let id = self.common.note(*key, *waits, door, Place::Queued, held);
                     self.admit(id);
                 }
                 if is_open {
@@ -202,14 +201,14 @@ impl Serial {
             Op::Delay { key, waits, ticks } => {
                 let (id, door) = (self.common.next_id(), Arc::new(Door::default()));
                 let handler = self.handler(&door, *waits);
-                let after = TICK * u32::try_from(*ticks).expect("small");
+                let after = TICK * *ticks;
                 match self
                     .executor
                     .submit_after(*key, after, Envelope::new(id), handler)
                 {
                     Ok(delayed) => {
                         assert!(is_open);
-                        let place = Place::Timer(self.common.now + ticks);
+                        let place = Place::Timer(self.common.now + u64::from(*ticks));
                         self.common
                             .note(*key, *waits, door, place, Held::Later(delayed));
                         self.streams.get_mut(key).expect("known").is_resident = true;
@@ -228,14 +227,14 @@ impl Serial {
             Op::Drop(index) => {
                 if let Some(id) = self
                     .common
-                    .choose(index, |message| !matches!(message.held, Held::Gone))
+                    .choose(*index, |message| !matches!(message.held, Held::Gone))
                 {
                     self.common.at(id).held = Held::Gone;
                 }
             }
-            Op::Cancel(index) => self.common.cancel(index),
+            Op::Cancel(index) => self.common.cancel(*index),
             Op::Open(index) => {
-                self.common.open(index);
+                self.common.open(*index);
                 (0..KEYS).for_each(|key| self.run(key));
             }
             Op::Advance(ticks) => self.common.advance(*ticks),
@@ -277,6 +276,7 @@ impl Serial {
                     assert!(block_on(drain).is_complete());
                 }
             }
+            Op::Shutdown(_) if !is_open => {}
             Op::Shutdown(mode) => {
                 let executor = self.executor.clone();
                 let mode = *mode;
@@ -335,7 +335,7 @@ impl Serial {
     }
 
     /// Lets everything end, and adds up.
-    pub(crate) fn finish(mut self) {
+    pub(super) fn finish(mut self) {
         for key in 0..KEYS {
             while let Some(id) = self.streams[&key].running {
                 self.common.at(id).door.open();

@@ -11,12 +11,11 @@ use std::time::Duration;
 use executor_core::{Envelope, PolicyContext, RejectReason, Shutdown};
 use executor_parallel::ParallelExecutor;
 
-use crate::{
-    Common, DEADLINE, Door, End, Handling, Held, Message, Op, Place, ROOM, TICK, block_on,
-    eventually,
-};
+use super::message::{Door, End, Handling, Held, Message, Place};
+use super::{Common, Op, ROOM, TICK};
+use crate::waiting::{DEADLINE, block_on, eventually};
 
-pub(crate) struct Parallel {
+pub(super) struct Parallel {
     common: Common,
     executor: ParallelExecutor,
     limit: usize,
@@ -27,7 +26,7 @@ pub(crate) struct Parallel {
 }
 
 impl Parallel {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         let common = Common::new();
         let executor = ParallelExecutor::builder(&common.core)
             .max_concurrency(ROOM)
@@ -97,7 +96,7 @@ impl Parallel {
         self.running.len() >= self.limit && self.line.len() >= ROOM
     }
 
-    pub(crate) fn play(&mut self, op: &Op) {
+    pub(super) fn play(&mut self, op: &Op) {
         let is_open = self.common.closed.is_none();
         match op {
             Op::Submit { key, waits } => {
@@ -146,12 +145,11 @@ impl Parallel {
             Op::Delay { key, waits, ticks } => {
                 let (id, door) = (self.common.next_id(), Arc::new(Door::default()));
                 let handler = self.handler(&door, *waits);
-                let instant =
-                    self.common.clock.now() + TICK * u32::try_from(*ticks).expect("small");
+                let instant = self.common.clock.now() + TICK * *ticks;
                 match self.executor.submit_at(instant, Envelope::new(id), handler) {
                     Ok(delayed) => {
                         assert!(is_open);
-                        let place = Place::Timer(self.common.now + ticks);
+                        let place = Place::Timer(self.common.now + u64::from(*ticks));
                         let held = Held::Later(delayed);
                         self.common.note(*key, *waits, door, place, held);
                         if *ticks == 0 {
@@ -171,7 +169,7 @@ impl Parallel {
                     let is_in_line = message.structured && message.place == Place::Queued;
                     !matches!(message.held, Held::Gone) && !is_in_line
                 };
-                if let Some(id) = self.common.choose(index, which) {
+                if let Some(id) = self.common.choose(*index, which) {
                     let message = self.common.at(id);
                     message.held = Held::Gone;
                     if message.structured && message.place == Place::Running {
@@ -179,8 +177,8 @@ impl Parallel {
                     }
                 }
             }
-            Op::Cancel(index) => self.common.cancel(index),
-            Op::Open(index) => self.common.open(index),
+            Op::Cancel(index) => self.common.cancel(*index),
+            Op::Open(index) => self.common.open(*index),
             Op::Advance(ticks) => self.common.advance(*ticks),
             Op::Limit(limit) => {
                 self.executor.set_max_concurrency(*limit).expect("legal");
@@ -196,6 +194,7 @@ impl Parallel {
                 }
             }
             Op::Batch { .. } | Op::Evict => {}
+            Op::Shutdown(_) if !is_open => {}
             Op::Shutdown(mode) => {
                 let executor = self.executor.clone();
                 let mode = *mode;
@@ -243,7 +242,7 @@ impl Parallel {
     }
 
     /// Lets everything end, and adds up.
-    pub(crate) fn finish(mut self) {
+    pub(super) fn finish(mut self) {
         while let Some(&id) = self.running.first() {
             self.common.at(id).door.open();
             self.serve();
