@@ -14,7 +14,8 @@ readonly SCENARIOS=(-p executor-scenarios)
 readonly STRESS=(-p executor-benches --no-default-features --bin stress)
 readonly FAST=(fmt lint test no-pool doc loom allocations bench-smoke report-smoke replay asan tsan miri)
 readonly LONG=(loom-long tsan-long tiny chaos leaks stress faults)
-readonly RELEASE=(scenarios-release chaos-release soak mutants)
+readonly RELEASE=(scenarios-release chaos-release soak fuzz mutants)
+readonly FUZZ=(sequences timers layouts)
 # Builds with other flags have directories of their own, so that no step throws away another's work.
 readonly TARGET="${CARGO_TARGET_DIR:-$PWD/target}"
 # What the steps leave for `docs/reliability.md`.
@@ -49,11 +50,14 @@ on_this_host() { # whether the sanitizers' target is the machine's own
 step_fmt() {
     echo "    every file is formatted"
     cargo fmt --all -- --check
+    cargo fmt --manifest-path fuzz/Cargo.toml -- --check
 }
 
 step_lint() {
     echo "    no warning from rustc or clippy, in any target; the lines that ci/faults change are there"
     cargo clippy --workspace --all-targets "${LOCKED[@]}" -- -D warnings
+    # Without the fuzzer itself, which is C++ and needs nightly.
+    cargo clippy --manifest-path fuzz/Cargo.toml --target-dir "$TARGET" --no-default-features --locked -- -D warnings
     cargo run -q -p executor-scenarios --bin faults "${LOCKED[@]}" -- --find
 }
 
@@ -116,6 +120,31 @@ step_soak() {
     echo "    the stress program for ${SOAK_SECONDS:-3600} seconds"
     cargo run --release "${STRESS[@]}" "${LOCKED[@]}" -- \
         --seconds "${SOAK_SECONDS:-3600}" --json "$RECORDS/soak.json"
+}
+
+run_fuzz() { # directory of the build, flags, seconds
+    local target log="$RECORDS/$current.log"
+    for target in "${FUZZ[@]}"; do
+        echo "    $target, in $1" | tee -a "$log"
+        # No leak checks: they come between two inputs, when threads of the first are on their way out and what the
+        # C library keeps for them looks lost. Long inputs at once: short ones do little.
+        ASAN_OPTIONS="detect_leaks=0:${ASAN_OPTIONS:-}" RUSTFLAGS="${RUSTFLAGS:-} $2" \
+            cargo +nightly fuzz run --target-dir "$TARGET/$1" "$target" -- \
+            -max_total_time="$3" -max_len=300 -len_control=0 -timeout=60 >>"$log" 2>&1 || { tail -n 80 "$log"; return 1; }
+        grep DONE "$log" | tail -n 1
+    done
+}
+
+step_fuzz() {
+    local seconds="${FUZZ_SECONDS:-300}"
+    echo "    inputs led by coverage under AddressSanitizer, $seconds s for each target with the pool and without"
+    if ! has_nightly; then skip "cargo-fuzz needs a nightly toolchain: rustup toolchain install nightly"; return; fi
+    if ! cargo fuzz --version >/dev/null 2>&1; then
+        skip "cargo-fuzz is not installed: cargo install cargo-fuzz"
+        return
+    fi
+    run_fuzz fuzz "" "$seconds"
+    run_fuzz fuzz-no-pool "--cfg executor_no_pool" "$seconds"
 }
 
 step_faults() {
@@ -284,9 +313,9 @@ usage: ./ci.sh STEP...
   release          before a release, for hours: ${RELEASE[*]}
   help             this text
 
-Each step can be named alone. LOOM_MAX_PREEMPTIONS, STRESS_SECONDS, SOAK_SECONDS, SCENARIO_ROUNDS and CHAOS_SEEDS bound
-them. What they find out lies in reliability in the target directory, from which docs/reliability.md is written:
-cargo run -p executor-benches --bin reliability
+Each step can be named alone. LOOM_MAX_PREEMPTIONS, STRESS_SECONDS, SOAK_SECONDS, FUZZ_SECONDS, SCENARIO_ROUNDS and
+CHAOS_SEEDS bound them. What they find out lies in reliability in the target directory, from which docs/reliability.md
+is written: cargo run -p executor-benches --bin reliability
 EOF
 }
 

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 /// The steps that leave records, and what each shows.
-const STEPS: [(&str, &str); 17] = [
+const STEPS: [(&str, &str); 18] = [
     ("test", "unit, integration and documentation tests"),
     (
         "no-pool",
@@ -40,6 +40,10 @@ const STEPS: [(&str, &str); 17] = [
     (
         "faults",
         "all faults in one run, each of which must be caught",
+    ),
+    (
+        "fuzz",
+        "sequences, timers and layouts with inputs led by coverage",
     ),
     (
         "mutants",
