@@ -12,6 +12,7 @@ use executor_serial::{
     Envelope, ExecuteError, PolicyContext, RejectReason, SerialExecutor, Stream,
 };
 
+use crate::begun::Begun;
 use crate::contract::eventually::in_time;
 use crate::contract::{DEADLINE, Gate, Host, is_pending, run};
 
@@ -88,22 +89,18 @@ fn a_call_back_is_refused_while_the_first_poll_of_the_caller_goes_on() {
             Ok::<_, Infallible>(())
         };
         let second = move |_: Envelope<()>, _| async move {
-            let mut third = Box::pin(far.execute(3, Envelope::new(()), third));
-            let pending = is_pending(&mut third).await;
+            let third = Begun::new(far.execute(3, Envelope::new(()), third)).await;
             // Blocks this poll until 3 knows whether it may wait.
             let refused = told.recv_timeout(DEADLINE).expect("3 has its answer");
-            third.await.expect("handled");
-            Ok::<_, Infallible>((pending, refused))
+            third.end().await.expect("handled");
+            Ok::<_, Infallible>(refused)
         };
         let first = move |_: Envelope<()>, _| async move {
             let second = middle.execute(2, Envelope::new(()), second).await;
             Ok::<_, Infallible>(second.expect("handled"))
         };
-        let (pending, refused) = near
-            .execute(1, Envelope::new(()), first)
-            .await
-            .expect("handled");
-        assert!(pending, "3 runs on a worker");
+        let refused = near.execute(1, Envelope::new(()), first).await;
+        let refused = refused.expect("handled");
         assert!(
             matches!(refused, Some(RejectReason::WouldDeadlock(_))),
             "{refused:?}"

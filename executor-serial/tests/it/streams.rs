@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use executor_core::DEFAULT_BUDGET;
 use executor_serial::{Envelope, SerialExecutor, WorkerCore, join_all};
 
-use crate::contract::{DEADLINE, Host, is_pending, run};
+use crate::begun::Begun;
+use crate::contract::{DEADLINE, Host, run};
 
 const HOSTS: [Host; 3] = [Host::Threads, Host::TokioMany, Host::TokioOne];
 
@@ -44,17 +45,15 @@ fn messages_admitted_one_after_another_are_handled_so() {
                             let submission = executor.try_submit(1, message, noting!(order));
                             submitted.push(submission.expect("room"));
                         } else {
-                            let mut execution =
-                                Box::pin(executor.execute(1, message, noting!(order)));
-                            assert!(is_pending(&mut execution).await);
-                            executed.push(execution);
+                            let execution = executor.execute(1, message, noting!(order));
+                            executed.push(Begun::new(execution).await);
                         }
                     }
                     for completion in submitted {
                         completion.await.expect("handled");
                     }
                     for execution in executed {
-                        execution.await.expect("handled");
+                        execution.end().await.expect("handled");
                     }
                     let order = order.lock().expect("whole").clone();
                     assert_eq!(
