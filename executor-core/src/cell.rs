@@ -308,9 +308,7 @@ impl<J: Job> Cell<J> {
     pub(crate) unsafe fn release(cell: NonNull<Header>) {
         let this = Self::of(cell);
         if this.header.status.release() {
-            if !this.header.near.is_alone() {
-                drop(this.header.near.take_caller());
-            }
+            drop(this.header.near.take_caller());
             // SAFETY: the status word says that the cell is ours alone.
             let scope = unsafe { this.scope_ptr().read() };
             drop(scope);

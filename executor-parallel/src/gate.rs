@@ -240,7 +240,7 @@ impl Gate {
                 if line.owed > 0 {
                     line.owed -= self.permits.take_frozen_up_to(line.owed);
                 }
-                self.next_served(&mut line, &mut gone)
+                self.next_served(&mut line, &mut gone, || self.permits.take_frozen())
             });
             let drained: Vec<_> = line
                 .drains
@@ -282,25 +282,22 @@ impl Gate {
         if line.owed > 0 || self.is_aborting() {
             return None;
         }
-        loop {
-            let (generation, waiter) = line.waiters.pop_front()?;
-            match &waiter {
-                Waiter::Caller(promise) if !promise.is_awaited() => {
-                    line.leave(generation);
-                    gone.push(waiter);
-                }
-                _ => return Some((generation, waiter)),
-            }
-        }
+        self.next_served(line, gone, || true)
     }
 
-    /// The first in line, with a permit; or, in an abort, anybody, to be turned away or aborted.
-    fn next_served(&self, line: &mut Line, gone: &mut Vec<Waiter>) -> Option<(u32, Waiter)> {
+    /// The first in line, with a permit if `take` has one; or, in an abort, anybody, to be turned away or aborted.
+    fn next_served(
+        &self,
+        line: &mut Line,
+        gone: &mut Vec<Waiter>,
+        take: impl Fn() -> bool,
+    ) -> Option<(u32, Waiter)> {
         loop {
             let (generation, waiter) = line.waiters.pop_front()?;
             match &waiter {
                 Waiter::Caller(promise) if self.is_aborting() || !promise.is_awaited() => {
                     line.leave(generation);
+                    // Dropped, the promise tells a caller who still waits that it is over.
                     gone.push(waiter);
                 }
                 Waiter::Message(_) if self.is_aborting() => {
@@ -308,7 +305,7 @@ impl Gate {
                     line.owed += 1;
                     return Some((generation, waiter));
                 }
-                _ if self.permits.take_frozen() => return Some((generation, waiter)),
+                _ if take() => return Some((generation, waiter)),
                 _ => {
                     line.waiters.push_front((generation, waiter));
                     return None;

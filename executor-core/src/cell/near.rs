@@ -116,13 +116,6 @@ impl Near {
         self.0.store(kept | LIVE, Ordering::Relaxed);
     }
 
-    /// Whether there is neither a caller nor a context; for the runner.
-    #[inline]
-    pub(crate) fn is_alone(&self) -> bool {
-        // ORDERING: as for `is_straying`.
-        self.0.load(Ordering::Acquire) & FLAGS == 0
-    }
-
     /// Notes that the context is dropped, in the runner's own poll.
     #[inline]
     pub(crate) fn context_dropped(&self) {
