@@ -1,7 +1,5 @@
 //! A child process after `fork`, which has the memory of its parent and none of its workers.
 
-mod block_on;
-
 use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -12,9 +10,8 @@ use std::time::{Duration, Instant};
 
 use executor_core::{Envelope, PolicyContext, RejectReason, Shutdown, WorkerCore};
 use executor_parallel::ParallelExecutor;
+use executor_scenarios::{DEADLINE, block_on};
 use executor_serial::SerialExecutor;
-
-use crate::block_on::{DEADLINE, block_on};
 
 /// So long is waited for what does not come.
 const SHORT: Duration = Duration::from_millis(20);

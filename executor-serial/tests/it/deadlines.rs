@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use executor_serial::{Completion, Envelope, Failure, PolicyContext, Report, Shutdown};
+use executor_serial::{Envelope, Failure, PolicyContext, Report, Shutdown};
 use tokio::sync::Semaphore;
 
-use crate::rig::{DEADLINE, Rig, SECOND, echo, finish, rig, until, wait};
+use crate::rig::{DEADLINE, SECOND, echo, finish, held, rig, until, wait};
 
 #[test]
 fn a_deadline_goes_by_the_clock_of_the_core() {
@@ -67,17 +67,6 @@ fn poll(end: &mut Pin<Box<dyn Future<Output = Report> + '_>>) -> Option<Report> 
         Poll::Ready(report) => Some(report),
         Poll::Pending => None,
     }
-}
-
-/// A message of stream 1 that runs until the gate has a permit.
-fn held(rig: &Rig, gate: &Arc<Semaphore>) -> Completion<(), Infallible, u64> {
-    let gate = Arc::clone(gate);
-    let held = rig.executor.submit(1, Envelope::new(0), |_, _| async move {
-        gate.acquire().await.expect("open").forget();
-        Ok::<_, Infallible>(())
-    });
-    until("it runs", || rig.executor.stream(&1).depth() == 0);
-    held.expect("room")
 }
 
 #[test]

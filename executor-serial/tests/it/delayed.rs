@@ -8,7 +8,7 @@ use std::thread;
 use executor_serial::{Envelope, Failure, PolicyContext, RejectReason, Shutdown};
 use tokio::sync::Semaphore;
 
-use crate::rig::{DEADLINE, SECOND, echo, finish, rig, until, wait};
+use crate::rig::{DEADLINE, SECOND, echo, finish, held, rig, until, wait};
 
 #[test]
 fn a_delayed_message_is_admitted_at_its_time_behind_what_is_queued() {
@@ -24,13 +24,7 @@ fn a_delayed_message_is_admitted_at_its_time_behind_what_is_queued() {
             Ok::<_, Infallible>(())
         }
     };
-    let held = Arc::clone(&gate);
-    let first = rig.executor.submit(1, Envelope::new(0), |_, _| async move {
-        held.acquire().await.expect("open").forget();
-        Ok::<_, Infallible>(())
-    });
-    let first = first.expect("room");
-    until("it runs", || rig.executor.stream(&1).depth() == 0);
+    let first = held(&rig, &gate);
     let late = rig
         .executor
         .submit_after(1, SECOND, Envelope::new(0), noting(2));
@@ -118,12 +112,7 @@ fn a_cancelled_message_comes_back_before_and_after_its_time() {
     assert_eq!(back.payload, 5);
 
     let gate = Arc::new(Semaphore::new(0));
-    let held = Arc::clone(&gate);
-    let running = rig.executor.submit(1, Envelope::new(0), |_, _| async move {
-        held.acquire().await.expect("open").forget();
-        Ok::<_, Infallible>(())
-    });
-    until("it runs", || rig.executor.stream(&1).depth() == 0);
+    let running = held(&rig, &gate);
     let queued = rig.executor.submit_after(1, SECOND, Envelope::new(6), echo);
     let mut queued = queued.expect("open");
     rig.clock.advance(SECOND);
@@ -131,7 +120,7 @@ fn a_cancelled_message_comes_back_before_and_after_its_time() {
     assert!(!queued.is_pending() && !queued.reschedule_after(SECOND));
     assert!(queued.cancel() && queued.cancel());
     gate.add_permits(1);
-    wait(running.expect("room")).expect("handled");
+    wait(running).expect("handled");
     until("both are counted", || {
         let totals = rig.executor.metrics().totals;
         totals.cancelled == 2 && totals.handled == 1

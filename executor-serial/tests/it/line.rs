@@ -9,19 +9,13 @@ use std::thread;
 use executor_serial::{Envelope, Failure, SerialExecutor, Shutdown, VirtualClock, WorkerCore};
 use tokio::sync::Semaphore;
 
-use crate::rig::{DEADLINE, SECOND, echo, finish, rig, until, wait};
+use crate::rig::{DEADLINE, SECOND, echo, finish, held, rig, until, wait};
 
 #[test]
 fn a_full_queue_is_waited_for_in_line_and_nothing_is_lost() {
     let rig = rig(1);
     let gate = Arc::new(Semaphore::new(0));
-    let held = Arc::clone(&gate);
-    let running = rig.executor.submit(1, Envelope::new(0), |_, _| async move {
-        held.acquire().await.expect("open").forget();
-        Ok::<_, Infallible>(())
-    });
-    let running = running.expect("room");
-    until("it runs", || rig.executor.stream(&1).depth() == 0);
+    let running = held(&rig, &gate);
     let queued = rig
         .executor
         .submit(1, Envelope::new(0), echo)
@@ -51,12 +45,7 @@ fn a_full_queue_is_waited_for_in_line_and_nothing_is_lost() {
 fn those_in_line_at_a_shutdown_end_as_aborted() {
     let rig = rig(1);
     let gate = Arc::new(Semaphore::new(0));
-    let held = Arc::clone(&gate);
-    let running = rig.executor.submit(1, Envelope::new(0), |_, _| async move {
-        held.acquire().await.expect("open").forget();
-        Ok::<_, Infallible>(())
-    });
-    until("it runs", || rig.executor.stream(&1).depth() == 0);
+    let running = held(&rig, &gate);
     let queued = rig
         .executor
         .submit(1, Envelope::new(0), echo)
@@ -75,7 +64,7 @@ fn those_in_line_at_a_shutdown_end_as_aborted() {
     let delayed = delayed.expect("open");
     assert!(matches!(finish(delayed), Err(Failure::Aborted)));
     gate.add_permits(1);
-    wait(running.expect("room")).expect("handled");
+    wait(running).expect("handled");
     wait(queued).expect("handled");
     assert!(shutdown.join().expect("no panic").is_complete());
 }

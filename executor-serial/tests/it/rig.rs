@@ -1,12 +1,14 @@
 //! A serial executor on virtual time, whose messages are waited for by the system's clock.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use executor_serial::{
     Completion, Delayed, Envelope, Failure, PolicyContext, SerialExecutor, VirtualClock, WorkerCore,
 };
+use tokio::sync::Semaphore;
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
@@ -51,4 +53,15 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 pub(crate) async fn echo(message: Envelope<u64>, _: PolicyContext<()>) -> Result<u64, Infallible> {
     Ok(message.payload)
+}
+
+/// A message of stream 1 that runs until the gate has a permit.
+pub(crate) fn held(rig: &Rig, gate: &Arc<Semaphore>) -> Completion<(), Infallible, u64> {
+    let gate = Arc::clone(gate);
+    let held = rig.executor.submit(1, Envelope::new(0), |_, _| async move {
+        gate.acquire().await.expect("open").forget();
+        Ok::<_, Infallible>(())
+    });
+    until("it runs", || rig.executor.stream(&1).depth() == 0);
+    held.expect("room")
 }

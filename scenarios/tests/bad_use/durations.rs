@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use executor_core::{Envelope, Failure, MissedTick, Shutdown, Tick, WorkerCore};
 use executor_parallel::ParallelExecutor;
+use executor_scenarios::{DEADLINE, block_on};
 
-use crate::block_on::{DEADLINE, block_on};
 use crate::{check, core, echo, serial, value};
 
 #[test]

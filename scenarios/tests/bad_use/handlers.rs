@@ -8,9 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use executor_core::{Envelope, ExecuteError, Failure, Shutdown};
+use executor_scenarios::{DEADLINE, block_on};
 use executor_serial::SerialExecutor;
 
-use crate::block_on::{DEADLINE, block_on};
 use crate::{check, core, echo, serial};
 
 #[test]

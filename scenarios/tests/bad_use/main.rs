@@ -1,7 +1,5 @@
 //! Uses that nobody should make: each has a result that is defined, within a bound.
 
-#[path = "../block_on/mod.rs"]
-mod block_on;
 mod durations;
 mod handlers;
 mod options;
@@ -11,9 +9,8 @@ mod values;
 use std::convert::Infallible;
 
 use executor_core::{Envelope, Shutdown, WorkerCore};
+use executor_scenarios::{DEADLINE, block_on};
 use executor_serial::SerialExecutor;
-
-use crate::block_on::{DEADLINE, block_on};
 
 async fn echo<S>(
     message: Envelope<u64>,

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use executor_core::{BuildError, Envelope, MAX_BATCH, MAX_WORKERS, WorkerCore};
 use executor_parallel::ParallelExecutor;
+use executor_scenarios::{DEADLINE, block_on};
 use executor_serial::SerialExecutor;
 
-use crate::block_on::{DEADLINE, block_on};
 use crate::{check, core, echo, value};
 
 #[test]

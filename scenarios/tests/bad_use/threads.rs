@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use executor_core::{Envelope, Shutdown, WorkerCore};
 use executor_parallel::ParallelExecutor;
+use executor_scenarios::{DEADLINE, block_on};
 
-use crate::block_on::{DEADLINE, block_on};
 use crate::{check, core, echo, serial};
 
 /// Uses the executors when its thread ends.

@@ -6,9 +6,9 @@ use std::hash::{Hash, Hasher};
 use std::task::Poll;
 
 use executor_core::Envelope;
+use executor_scenarios::block_on;
 use executor_serial::SerialExecutor;
 
-use crate::block_on::block_on;
 use crate::{check, core, serial};
 
 /// A key that is like all others to a map.
