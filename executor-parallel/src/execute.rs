@@ -87,6 +87,7 @@ impl<'a, M, H, F> Execute<'a, M, H, F> {
     }
 
     /// An execution that has its permit, for `generation`, already.
+    #[inline(always)]
     pub(crate) fn admitted(
         gate: &'a Gate,
         generation: u32,
@@ -280,14 +281,23 @@ where
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.as_mut().project();
         let gate = *this.gate;
-        let first = this.message.is_some() && this.place.0.is_none();
-        let generation = if first { gate.generation() } else { 0 };
-        if !first || !gate.try_take_quickly() {
-            if first {
-                *this.generation = generation;
+        let generation = match &this.place.0 {
+            None if this.message.is_some() => {
+                let generation = gate.generation();
+                if !gate.try_take_quickly() {
+                    *this.generation = generation;
+                    return self.poll_slowly(context);
+                }
+                generation
             }
-            return self.poll_slowly(context);
-        }
+            Some(Stage::Taken(_, generation)) if this.message.is_some() => {
+                let generation = *generation;
+                // It is ours until the end of this poll, and has no drop to be run.
+                this.place.0 = None;
+                generation
+            }
+            _ => return self.poll_slowly(context),
+        };
         let mut value = None;
         let ran = run::<true, _, _, _, _, _>(
             gate,

@@ -96,6 +96,7 @@ impl ParallelExecutor {
     ///
     /// # Errors
     /// The envelope comes back when no permit is free or somebody waits for one.
+    #[inline]
     pub fn try_execute<M, H, F, T, E>(
         &self,
         envelope: Envelope<M>,
