@@ -35,14 +35,14 @@ use clockwork::Clockwork;
 use entry::{Entry, LAST_TICK};
 use keeper::Keeper;
 use kind::Kind;
-use remains::is_settling_here;
+use remains::{SLICE, is_settling_here};
 use timer::Timer;
 use wheel::NEVER;
 
 /// The length of a tick, unless the builder says otherwise.
 pub const DEFAULT_TICK: Duration = Duration::from_millis(1);
-/// How many slices of timers fire before other work has its turn.
-const SLICES: usize = 4;
+/// How many timers fire at most where nothing else is to be done, before somebody looks again.
+pub(crate) const MANY: usize = 2 * SLICE;
 
 const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
@@ -212,7 +212,7 @@ impl CoreShared {
     /// Fires all that is due, and waits for what others fire just now: a virtual clock was moved.
     pub(crate) fn fire_due(&self) {
         let clockwork = self.timers.clockwork;
-        clockwork.catch_up(|| clockwork.turn(self, self.timers.present()));
+        clockwork.catch_up(|| clockwork.turn(self, self.timers.present(), SLICE));
         self.announce_next();
         if !is_settling_here() {
             clockwork.wait_until_settled();
@@ -224,31 +224,28 @@ impl CoreShared {
         self.timers.watch() < self.sleepers.watch() || self.timers.is_due_virtually()
     }
 
-    /// Fires what is due; false: nothing was.
+    /// Fires at most so many timers that are due; false: none was.
     #[inline]
-    pub(crate) fn tend(&self) -> bool {
+    pub(crate) fn tend(&self, most: usize) -> bool {
         let next = self.timers.clockwork.next();
-        next != NEVER && self.tend_at(next)
+        next != NEVER && self.tend_at(next, most)
     }
 
-    fn tend_at(&self, next: u64) -> bool {
+    fn tend_at(&self, next: u64, most: usize) -> bool {
         let timers = &self.timers;
         if !timers.clock.may_be(timers.nanos_at(next)) {
             return false;
         }
         let now = timers.present();
-        let mut fired = false;
-        for _ in 0..SLICES {
-            if timers.clockwork.next() > now {
-                break;
-            }
-            match timers.clockwork.turn(self, now) {
+        let mut left = most;
+        while left != 0 && timers.clockwork.next() <= now {
+            match timers.clockwork.turn(self, now, left.min(SLICE)) {
                 None | Some(0) => break,
-                Some(_) => fired = true,
+                Some(fired) => left -= fired,
             }
         }
         self.announce_next();
-        fired
+        left != most
     }
 
     /// Tells whoever keeps the time of the next tick, after a turn or a sweep: meanwhile there was

@@ -25,6 +25,7 @@ use crate::lane::{Lane, Link, List, Pushed};
 use crate::park::Parker;
 use crate::sleep::Lain;
 use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::time::MANY;
 
 /// The most links on a board.
 pub const MAX_BATCH: usize = if cfg!(executor_tiny) { 2 } else { 128 };
@@ -32,8 +33,9 @@ pub const MAX_BATCH: usize = if cfg!(executor_tiny) { 2 } else { 128 };
 const LOOT: usize = 16;
 /// After how many batches a worker looks at the other lanes before its own.
 const FAIRNESS_INTERVAL: usize = 61;
-/// After how many links of a batch a worker looks for timers that are due.
-const TEND_INTERVAL: u64 = 16;
+/// After how many links of a batch a worker looks for timers that are due, and how many it fires then: what
+/// they put into the lanes is run no slower than it comes, and found in the cache.
+const TEND_INTERVAL: usize = 16;
 /// How long a worker naps that found nothing beside others that did; doubled each time it finds nothing
 /// again, up to
 const FIRST_NAP: Duration = Duration::from_micros(50);
@@ -250,7 +252,8 @@ impl<'a> Runner<'a> {
     pub(crate) fn run_batch(&mut self) -> bool {
         let me = self.me();
         self.batches = self.batches.wrapping_add(1);
-        let fired = self.core.tend();
+        // What is left of a list comes first: it is as much as a batch, in which timers fire.
+        let fired = me.shelf.load(Ordering::Relaxed).is_null() && self.core.tend(MANY);
         let list = self.find();
         if list.is_empty() {
             return fired;
@@ -364,7 +367,7 @@ impl<'a> Runner<'a> {
         let me = self.me();
         let alone = self.core.workers.len() == 1;
         let turn = Turn { core: self.core };
-        let mut ran = 0;
+        let mut ran = 0_usize;
         for slot in &me.board[..me.filled.load(Ordering::Relaxed)] {
             let link = if alone {
                 let link = slot.load(Ordering::Relaxed);
@@ -379,8 +382,8 @@ impl<'a> Runner<'a> {
                 continue;
             };
             ran += 1;
-            if ran % TEND_INTERVAL == 0 {
-                self.core.tend();
+            if ran.is_multiple_of(TEND_INTERVAL) {
+                self.core.tend(TEND_INTERVAL);
             }
             // SAFETY: I3: the link is ours.
             let vtable = unsafe { link.as_ref() }.vtable;
@@ -390,7 +393,7 @@ impl<'a> Runner<'a> {
             unsafe { run(link, &turn) };
         }
         me.filled.store(0, Ordering::Relaxed);
-        WorkerCounts::add(&me.counts.runs, ran);
+        WorkerCounts::add(&me.counts.runs, ran as u64);
     }
 
     /// Looks for work for a while before sleeping; false: there is none.

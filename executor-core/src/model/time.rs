@@ -69,7 +69,7 @@ fn schedule(clockwork: &'static Clockwork, tick: u64) -> (&'static Work, Timer, 
 
 /// Fires what is due at `now`, and leaves something to settle; `None`: somebody else has the turn.
 fn settle_later(clockwork: &Clockwork, now: u64) -> Option<usize> {
-    clockwork.turn_with(now, |_, cell| {
+    clockwork.turn_with(now, 1_000, |_, cell| {
         // SAFETY: all cells here are counters.
         unsafe { Work::of(cell) }.fired.fetch_add(1, SeqCst);
         Some(cell.as_ptr().cast_const().cast())
@@ -78,7 +78,7 @@ fn settle_later(clockwork: &Clockwork, now: u64) -> Option<usize> {
 
 /// Fires what is due at `now`.
 fn turn(clockwork: &Clockwork, now: u64) {
-    clockwork.turn_with(now, |_, cell| {
+    clockwork.turn_with(now, 1_000, |_, cell| {
         // SAFETY: all cells here are counters.
         unsafe { Work::of(cell) }.fired.fetch_add(1, SeqCst);
         Some(std::ptr::null())

@@ -41,6 +41,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::cell::Header;
 use crate::core::CoreShared;
+use crate::fetch::fetch_to_write;
 use crate::lane::Lane;
 use crate::sync::plain::Mutex;
 use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering, model_fence, yield_now};
@@ -54,6 +55,9 @@ const LANES: usize = if cfg!(loom) { 1 } else { 16 };
 /// After how many timers that a thread schedules it takes in what is in the lane, if nobody has the
 /// turn: what was written just now is cheap to take in, and lanes stay short.
 const INTAKE: u32 = if cfg!(loom) { u32::MAX } else { 64 };
+
+/// How many lines of a cell are touched by who admits and runs it.
+const CELL_LINES: usize = 2;
 
 /// The timers of one core.
 pub(crate) struct Clockwork {
@@ -139,33 +143,53 @@ impl Turn<'_> {
 
     fn fire(
         &mut self,
+        most: usize,
         mut admit: impl FnMut(&'static Kind, NonNull<Header>) -> Option<Remains>,
         fired: &mut Fired<'_>,
     ) {
-        while fired.count < SLICE {
-            let Some(node) = self.wheel().pop() else {
+        let mut due = [NonNull::<Entry>::dangling(); SLICE];
+        while fired.count < most {
+            // All of them are taken first, so that the cells of many are fetched at once.
+            let mut taken = 0;
+            while fired.count + taken < most
+                && let Some(node) = self.wheel().pop()
+            {
+                let entry = node.cast::<Entry>();
+                // SAFETY: it is alive until the clockwork lets go of it.
+                fetch_to_write(unsafe { entry.as_ref() }.cell.as_ptr(), CELL_LINES);
+                due[taken] = entry;
+                taken += 1;
+            }
+            if taken == 0 {
                 return;
-            };
-            let entry = node.cast::<Entry>();
-            // SAFETY: it is alive until the clockwork lets go of it.
-            let fields = unsafe { entry.as_ref() };
-            // Read before: with a handle the entry may be gone after.
-            let (kind, cell) = (fields.kind(), fields.cell);
-            match fields.state.fire() {
-                Fire::Busy => {
-                    self.keep(entry);
-                    continue;
-                }
-                Fire::Leave => {}
-                // SAFETY: nobody else has it.
-                Fire::Free => unsafe { Entry::free(entry) },
             }
-            fired.count += 1;
-            match admit(kind, cell) {
-                Some(remains) if remains.is_null() => {}
-                Some(remains) => fired.push(Left::Settle(kind, remains)),
-                None => fired.push(Left::Refused(kind, cell)),
+            for &entry in &due[..taken] {
+                self.fire_entry(entry, &mut admit, fired);
             }
+        }
+    }
+
+    fn fire_entry(
+        &mut self,
+        entry: NonNull<Entry>,
+        admit: &mut impl FnMut(&'static Kind, NonNull<Header>) -> Option<Remains>,
+        fired: &mut Fired<'_>,
+    ) {
+        // SAFETY: it is alive until the clockwork lets go of it.
+        let fields = unsafe { entry.as_ref() };
+        // Read before: with a handle the entry may be gone after.
+        let (kind, cell) = (fields.kind(), fields.cell);
+        match fields.state.fire() {
+            Fire::Busy => return self.keep(entry),
+            Fire::Leave => {}
+            // SAFETY: nobody else has it.
+            Fire::Free => unsafe { Entry::free(entry) },
+        }
+        fired.count += 1;
+        match admit(kind, cell) {
+            Some(remains) if remains.is_null() => {}
+            Some(remains) => fired.push(Left::Settle(kind, remains)),
+            None => fired.push(Left::Refused(kind, cell)),
         }
     }
 }
@@ -311,17 +335,18 @@ impl Clockwork {
         }
     }
 
-    /// Fires a slice of what is due at the tick `now`, and says how many timers: fewer than a
-    /// [`SLICE`] were all. None: somebody else has the turn.
-    pub(crate) fn turn(&self, core: &CoreShared, now: u64) -> Option<usize> {
+    /// Fires at most `most` timers, and no more than a [`SLICE`], of those that are due at the tick `now`,
+    /// and says how many: fewer were all. None: somebody else has the turn.
+    pub(crate) fn turn(&self, core: &CoreShared, now: u64, most: usize) -> Option<usize> {
         // SAFETY: the entry, which was the work's runner, has let go of it.
-        self.turn_with(now, |kind, cell| unsafe { (kind.admit)(cell, core) })
+        self.turn_with(now, most, |kind, cell| unsafe { (kind.admit)(cell, core) })
     }
 
     /// The same, for admissions of any kind.
     pub(crate) fn turn_with(
         &self,
         now: u64,
+        most: usize,
         admit: impl FnMut(&'static Kind, NonNull<Header>) -> Option<Remains>,
     ) -> Option<usize> {
         let mut ended = Ended::none();
@@ -330,7 +355,7 @@ impl Clockwork {
         self.next.store(NEVER, Ordering::SeqCst);
         turn.take_in_all(&mut ended);
         turn.wheel().advance(now);
-        turn.fire(admit, &mut fired);
+        turn.fire(most.min(SLICE), admit, &mut fired);
         let next = turn.wheel().next();
         self.next.fetch_min(next, Ordering::SeqCst);
         fired.count_on(&self.unsettled);

@@ -10,6 +10,7 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 
 use crate::core::CoreShared;
+use crate::time::MANY;
 use crate::time::post::{Post, Rest};
 
 /// The keeper of one core, there or not.
@@ -69,7 +70,7 @@ impl OnDuty {
         let Some(keeper) = &timers.keeper else { return };
         keeper.post.come(thread::current());
         loop {
-            while core.tend() {}
+            while core.tend(MANY) {}
             if timers.is_over() {
                 return;
             }

@@ -11,6 +11,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use crate::core::CoreShared;
+use crate::time::MANY;
 
 /// A thread that fires what is due at the end of a deadline, unless it is dismissed before.
 pub(crate) struct Standby {
@@ -36,10 +37,10 @@ impl Standby {
                 if now < until {
                     thread::park_timeout(until - now);
                 } else if now < last {
-                    core.tend();
+                    core.tend(MANY);
                     thread::park_timeout(core.timers.tick() / 4);
                 } else {
-                    while core.tend() {}
+                    while core.tend(MANY) {}
                     return;
                 }
             }
