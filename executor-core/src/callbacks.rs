@@ -63,8 +63,8 @@ const ABORTING: u8 = 3;
 /// ```
 #[derive(Clone)]
 pub struct Callbacks {
-    lane: Arc<CallbackLane>,
-    _life: Arc<Life>,
+    /// One count for each handle: a callback often holds a handle, to queue its successor.
+    life: Arc<Life>,
 }
 
 /// What ends with the last handle.
@@ -306,6 +306,11 @@ impl Lifecycle for CallbackLane {
 }
 
 impl Callbacks {
+    #[inline]
+    fn lane(&self) -> &Arc<CallbackLane> {
+        &self.life.0
+    }
+
     /// Queues a closure.
     ///
     /// # Errors
@@ -343,7 +348,7 @@ impl Callbacks {
         // Without the lane's address a small call is one line of the cache.
         let cell = Cell::with_job(Call(call), Nowhere, joined);
         // SAFETY: the lane is in this `Arc`.
-        if unsafe { CallbackLane::push(Arc::as_ptr(&self.lane), cell) } {
+        if unsafe { CallbackLane::push(Arc::as_ptr(self.lane()), cell) } {
             Ok(cell)
         } else {
             // SAFETY: it was not pushed, so nobody else has it.
@@ -381,7 +386,7 @@ impl Callbacks {
         F: FnOnce() -> R + Send + 'static,
         R: Send + 'static,
     {
-        let lane = &self.lane;
+        let lane = self.lane();
         if lane.phase.load(Ordering::SeqCst) >= CLOSED || !lane.core().timers.is_open() {
             return Err(refused(call));
         }
@@ -405,7 +410,7 @@ impl Callbacks {
 impl fmt::Debug for Callbacks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Callbacks")
-            .field("is_busy", &self.lane.word.is_busy())
+            .field("is_busy", &self.lane().word.is_busy())
             .finish_non_exhaustive()
     }
 }
@@ -431,8 +436,7 @@ impl WorkerCore {
             lane.refuse(Shutdown::Drain);
         }
         Callbacks {
-            _life: Arc::new(Life(Arc::clone(&lane))),
-            lane,
+            life: Arc::new(Life(lane)),
         }
     }
 }
