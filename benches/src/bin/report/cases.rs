@@ -293,7 +293,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(
         12,
         "budget",
-        "Messages of one stream in a row: its throughput, and the waits of a second stream beside it, on one worker",
+        "Messages of one stream in a row, on one worker: the throughput of two busy streams, and the waits of another beside one",
         case_budget::budget,
         [at_most(
             "throughput of the default to the best",

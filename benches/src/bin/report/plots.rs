@@ -200,7 +200,7 @@ const CURVES: [Curve; 8] = [
         also: "",
     },
     Curve {
-        title: "Budget of a stream: its throughput on one worker (12)",
+        title: "Budget of a stream: the throughput of two on one worker (12)",
         file: "budget.svg",
         case: "12",
         parameter: "budget",
