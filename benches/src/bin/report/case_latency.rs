@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use executor_bench_peers::latency::{Arrivals, TokioActors, microsecond};
 use executor_bench_peers::{WORKERS, workers};
@@ -77,6 +78,32 @@ fn heat(stream: &Stream<u64>, hot: &Arc<AtomicBool>) {
             .submit(Envelope::new(()), handler)
             .expect("there is room"),
     );
+}
+
+/// The same beside a thread that the executor knows nothing of, in place of a hot stream: what becomes of
+/// the waits where there are more busy threads than processors.
+struct BesideThread<'a>(&'a Ours);
+
+impl Target for BesideThread<'_> {
+    const NAME: &'static str = "floor:busy-thread";
+
+    fn send(&self, key: u32, message: usize) {
+        self.0.send(key, message);
+    }
+
+    fn heat_up(&self) {
+        let hot = Arc::clone(&self.0.hot);
+        hot.store(true, Ordering::Relaxed);
+        thread::spawn(move || {
+            while hot.load(Ordering::Relaxed) {
+                microsecond();
+            }
+        });
+    }
+
+    fn cool_down(&self) {
+        self.0.cool_down();
+    }
 }
 
 struct Tokio<'a> {
@@ -182,17 +209,15 @@ pub(crate) fn under_load(run: &mut Run<'_>) -> Result<(), CaseError> {
             for share in [0.5, 0.9] {
                 let load = Load { share, zipf, hot };
                 let samples = run.effort.samples;
-                run.figures(
-                    samples,
-                    &mut [
-                        (Ours::NAME, &mut || {
-                            Ok(sample(&ours, &arrivals, load, messages))
-                        }),
-                        (Tokio::NAME, &mut || {
-                            Ok(sample(&tokio, &arrivals, load, messages))
-                        }),
-                    ],
-                )?;
+                let mut of_ours = || Ok(sample(&ours, &arrivals, load, messages));
+                let mut of_tokio = || Ok(sample(&tokio, &arrivals, load, messages));
+                let mut of_thread = || Ok(sample(&BesideThread(&ours), &arrivals, load, messages));
+                let mut subjects: Vec<(&str, &mut dyn FnMut() -> Result<Vec<Figure>, CaseError>)> =
+                    vec![(Ours::NAME, &mut of_ours), (Tokio::NAME, &mut of_tokio)];
+                if hot {
+                    subjects.push((BesideThread::NAME, &mut of_thread));
+                }
+                run.figures(samples, &mut subjects)?;
             }
         }
     }
