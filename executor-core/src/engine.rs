@@ -71,6 +71,13 @@ pub fn must_not_block() -> bool {
         || tokio::runtime::Handle::try_current().is_ok()
 }
 
+/// Looks for some microseconds whether a worker has done the work, where that keeps nobody else waiting.
+pub fn look_briefly<T, E, M>(completion: &Completion<T, E, M>) {
+    if !must_not_block() {
+        wait::spin_until(|| completion.is_done());
+    }
+}
+
 /// Whether this thread is polling a handler.
 #[must_use]
 pub fn in_handler() -> bool {

@@ -70,6 +70,8 @@ where
     ///
     /// On an idle stream the handler starts inside that poll, on the caller; when it is not ready
     /// the workers carry it on. When the queue is full it waits for room first, in line.
+    /// On a busy stream it is queued; outside of handlers and runtimes that poll looks for two or three
+    /// microseconds whether a worker is done with it, so that neither has to sleep and be woken.
     ///
     /// # Cancel safety
     /// Dropped before the first poll, nothing has happened; later, the message is handled all the
