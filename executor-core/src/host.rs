@@ -90,7 +90,7 @@ fn run_thread(core: &CoreShared, index: usize) {
         if !napped && pool::is_unsettled() {
             pool::settle();
         }
-        let rest = runner.lie_down(true);
+        let rest = runner.lie_down();
         if matches!(rest, Rest::Not) {
             continue;
         }
@@ -162,7 +162,7 @@ impl WorkerTask {
                 core.check_exit();
                 break Poll::Ready(());
             }
-            if matches!(runner.lie_down(false), Rest::Not) {
+            if matches!(runner.lie_down(), Rest::Not) {
                 continue;
             }
             core.note_quiet();

@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::core::WorkerCore;
 use crate::time::clock::VirtualClock;
+use crate::worker::OnDuty;
 
 /// A core whose workers the test runs by hand; what is left at its end is aborted.
 struct Unhosted(WorkerCore);
@@ -45,7 +46,7 @@ fn push(core: &WorkerCore) {
 #[test]
 fn a_worker_without_work_lies_down_until_it_is_woken() {
     let core = unhosted(1);
-    assert!(matches!(idle(&core, 0).lie_down(false), Rest::Long));
+    assert!(matches!(idle(&core, 0).lie_down(), Rest::Long));
     assert_eq!(core.metrics().asleep, 1);
 }
 
@@ -54,12 +55,12 @@ fn work_that_came_after_a_worker_has_looked_keeps_it_up() {
     let core = unhosted(1);
     let mut runner = idle(&core, 0);
     push(&core);
-    assert!(matches!(runner.lie_down(false), Rest::Not));
+    assert!(matches!(runner.lie_down(), Rest::Not));
     assert!(runner.is_searching());
     assert_eq!(core.metrics().asleep, 0);
     assert!(runner.run_batch());
     assert!(!runner.is_searching());
-    assert!(matches!(runner.lie_down(false), Rest::Long));
+    assert!(matches!(runner.lie_down(), Rest::Long));
 }
 
 #[test]
@@ -68,7 +69,21 @@ fn work_in_the_lane_of_another_keeps_a_worker_up() {
     let mut runner = idle(&core, 1);
     let _duty = OnDuty::new(&core.handle.0, 0);
     push(&core);
-    assert!(matches!(runner.lie_down(false), Rest::Not));
+    assert!(matches!(runner.lie_down(), Rest::Not));
+}
+
+#[test]
+fn what_a_worker_is_about_to_run_is_left_to_it() {
+    let core = unhosted(2);
+    let worker = &core.handle.0.workers[0];
+    let _duty = OnDuty::new(&core.handle.0, 0);
+    assert!(!worker.is_held_up_over(|| ()), "it has nothing");
+    push(&core);
+    assert!(worker.is_held_up_over(|| ()), "it comes to nothing");
+    let runs_on = || WorkerCounts::add(&worker.counts.runs, 1);
+    assert!(!worker.is_held_up_over(runs_on));
+    worker.rests.store(1, Ordering::Relaxed);
+    assert!(worker.is_held_up_over(runs_on));
 }
 
 #[test]
@@ -78,7 +93,7 @@ fn a_close_that_came_after_a_worker_has_looked_keeps_it_up() {
     let mut runner = idle_of(&shared, 0);
     drop(core);
     assert!(shared.is_closed());
-    assert!(matches!(runner.lie_down(false), Rest::Not));
+    assert!(matches!(runner.lie_down(), Rest::Not));
 }
 
 #[test]
@@ -87,7 +102,7 @@ fn time_that_has_come_after_a_worker_has_looked_keeps_it_up() {
     let core = WorkerCore::threads(1).clock(&clock).unhosted();
     let mut runner = idle(&core, 0);
     let due = core.spawn_fn_after(Duration::ZERO, || ()).expect("open");
-    assert!(matches!(runner.lie_down(false), Rest::Not));
+    assert!(matches!(runner.lie_down(), Rest::Not));
     assert!(runner.run_batch());
     drop(due);
 }
@@ -98,18 +113,18 @@ fn a_worker_that_keeps_the_time_lies_down_until_the_next_timer() {
     let hour = Duration::from_secs(3_600);
     let before = Instant::now() + hour;
     let later = core.spawn_fn_after(hour, || ()).expect("open");
-    let Rest::Until(instant) = idle(&core, 0).lie_down(false) else {
+    let Rest::Until(instant) = idle(&core, 0).lie_down() else {
         panic!("it keeps the time");
     };
     assert!(instant >= before && instant < before + hour, "{instant:?}");
-    assert!(matches!(idle(&core, 1).lie_down(false), Rest::Long));
+    assert!(matches!(idle(&core, 1).lie_down(), Rest::Long));
     drop(later);
 }
 
 #[test]
 fn a_searcher_that_finds_one_batch_of_more_wakes_another() {
     let core = unhosted(2);
-    assert!(matches!(idle(&core, 0).lie_down(false), Rest::Long));
+    assert!(matches!(idle(&core, 0).lie_down(), Rest::Long));
     let mut searcher = idle(&core, 1);
     // Two lanes: the one that the searcher takes leaves the other.
     for lane in [0, 1] {
@@ -124,7 +139,7 @@ fn a_searcher_that_finds_one_batch_of_more_wakes_another() {
 #[test]
 fn a_searcher_that_leaves_for_good_wakes_another_for_what_it_leaves() {
     let core = unhosted(2);
-    assert!(matches!(idle(&core, 0).lie_down(false), Rest::Long));
+    assert!(matches!(idle(&core, 0).lie_down(), Rest::Long));
     let mut searcher = idle(&core, 1);
     push(&core);
     assert_eq!(core.metrics().asleep, 1, "somebody searches");
@@ -144,7 +159,7 @@ fn a_worker_naps_beside_one_that_runs_and_sleeps_when_that_does_not() {
     let nap = |runner: &mut Runner<'_>| {
         run_beside();
         let before = Instant::now();
-        let Rest::Until(until) = runner.lie_down(true) else {
+        let Rest::Until(until) = runner.lie_down() else {
             panic!("the other one has run");
         };
         assert_eq!((core.metrics().asleep, core.metrics().napping), (0, 1));
@@ -159,6 +174,6 @@ fn a_worker_naps_beside_one_that_runs_and_sleeps_when_that_does_not() {
         naps[0] >= 2 * FIRST_NAP && naps[7] >= LONGEST_NAP,
         "{naps:?}"
     );
-    assert!(matches!(runner.lie_down(true), Rest::Long));
+    assert!(matches!(runner.lie_down(), Rest::Long));
     assert_eq!((core.metrics().asleep, core.metrics().napping), (1, 0));
 }
