@@ -1,299 +1,35 @@
 //! The worker core: the workers that all executors built on it share.
 
 mod builder;
+mod shared;
 
 use std::fmt;
 use std::future::Future;
 use std::ptr::NonNull;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_utils::CachePadded;
 use tokio::runtime::Handle;
 
 pub use self::builder::CoreBuilder;
 use self::builder::Host;
+use self::shared::Watcher;
+pub(crate) use self::shared::{CoreHandle, CoreShared};
 use crate::cell::{Cell, Header, Job};
 use crate::completion::Completion;
 use crate::error::{RejectReason, Rejected};
 use crate::frame;
-use crate::lane::{Lane, Link, Pushed};
-use crate::lifecycle::{Lifecycle, Report, Shutdown};
-use crate::sleep::Sleepers;
-use crate::sync::plain::Mutex;
-use crate::sync::{AtomicU8, AtomicUsize, Ordering, fence};
-use crate::task::{Call, Nowhere, OnCore, Promise, Spawned, promise};
-use crate::thread_id;
-use crate::time::Timers;
+use crate::lifecycle::{Report, Shutdown};
+use crate::sync::Ordering;
+use crate::task::{Call, Nowhere, OnCore, Spawned, promise};
 use crate::time::sleep::within;
 use crate::time::term::Term;
-use crate::waiting::Waiting;
 use crate::worker::{self, Worker};
 
 /// The most workers of a core.
 pub const MAX_WORKERS: usize = 1_024;
 /// How many messages of one stream run in a row while others wait.
 pub const DEFAULT_BUDGET: usize = if cfg!(executor_tiny) { 2 } else { 128 };
-
-const OPEN: u8 = 0;
-const STOPPING: u8 = 1;
-const ABORTING: u8 = 2;
-
-/// What the builder chose.
-#[derive(Debug, Clone)]
-pub(crate) struct Options {
-    pub(crate) name: String,
-    pub(crate) batch: usize,
-    pub(crate) budget: usize,
-    /// How many looks a push waits for a worker that is awake, before it wakes another.
-    pub(crate) patience: u32,
-}
-
-/// What workers, executors and wakers share of a core.
-pub(crate) struct CoreShared {
-    pub(crate) workers: Box<[CachePadded<Worker>]>,
-    pub(crate) sleepers: Sleepers,
-    pub(crate) options: Options,
-    /// Tasks without a stream that wait for a wake.
-    pub(crate) waiting: Waiting,
-    phase: AtomicU8,
-    /// Workers that have not left yet.
-    running: AtomicUsize,
-    /// Who waits for the core to be quiet or empty.
-    watchers: Mutex<Vec<Watcher>>,
-    watched: AtomicUsize,
-    executors: Mutex<Vec<Weak<dyn Lifecycle>>>,
-    pub(crate) timers: Timers,
-}
-
-/// Somebody who waits for the workers.
-enum Watcher {
-    /// Until nothing runs, is queued, or waits.
-    Quiet(Promise<()>),
-    /// Until the last worker has left.
-    Empty(Promise<()>),
-}
-
-impl CoreShared {
-    /// Pushes new work from outside; false: the core is closed, and the link is still the caller's.
-    ///
-    /// # Safety
-    /// The caller owns `link`.
-    #[inline]
-    unsafe fn push_new(&self, link: NonNull<Link>) -> bool {
-        let lane = self.lane();
-        // SAFETY: as the caller says.
-        match unsafe { lane.push(link, false) } {
-            Pushed::Edge => self.announce(lane),
-            Pushed::Behind => {}
-            Pushed::Closed => return false,
-        }
-        true
-    }
-
-    /// Pushes work that was admitted before.
-    #[inline]
-    pub(crate) fn push_admitted(&self, link: NonNull<Link>) {
-        let lane = self.lane();
-        // SAFETY: all callers own the link: a woken cell, or a stream they became the owner of.
-        if unsafe { lane.push(link, true) } == Pushed::Edge {
-            self.announce(lane);
-        }
-    }
-
-    #[inline]
-    fn lane(&self) -> &Lane {
-        let index = worker::here(self).unwrap_or_else(|| thread_id::current() % self.workers.len());
-        &self.workers[index].lane
-    }
-
-    /// Sees to it that somebody comes for what was pushed into an empty lane.
-    #[inline]
-    fn announce(&self, lane: &Lane) {
-        if self.sleepers.would_wake_for_work() && !self.is_taken_soon(lane) {
-            self.wake_for_work();
-        }
-    }
-
-    /// Waits a moment for a worker that is awake, if one is, to take what is in the lane: far less
-    /// than it costs to wake another.
-    #[cold]
-    fn is_taken_soon(&self, lane: &Lane) -> bool {
-        worker::here(self).is_none()
-            && self.sleepers.asleep() < self.workers.len()
-            && (0..self.options.patience).any(|_| {
-                std::hint::spin_loop();
-                lane.is_empty()
-            })
-    }
-
-    #[inline]
-    pub(crate) fn wake_one(&self) {
-        if let Some(worker) = self.sleepers.wake_one() {
-            self.workers[worker].parker.wake();
-        }
-    }
-
-    /// The same for work that can wait for who naps.
-    #[inline]
-    pub(crate) fn wake_for_work(&self) {
-        if let Some(worker) = self.sleepers.wake_for_work() {
-            self.workers[worker].parker.wake();
-        }
-    }
-
-    fn wake_all(&self) {
-        for worker in self.sleepers.wake_all() {
-            self.workers[worker].parker.wake();
-        }
-    }
-
-    pub(crate) fn wake_keeper(&self) {
-        if let Some(worker) = self.sleepers.wake_keeper() {
-            self.workers[worker].parker.wake();
-        }
-    }
-
-    pub(crate) fn has_work(&self) -> bool {
-        self.workers.iter().any(|worker| worker.has_work())
-    }
-
-    pub(crate) fn is_aborting(&self) -> bool {
-        self.phase.load(Ordering::Relaxed) == ABORTING
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.phase.load(Ordering::Acquire) != OPEN
-    }
-
-    /// Whether a worker without work may leave.
-    pub(crate) fn should_exit(&self) -> bool {
-        self.is_closed() && self.waiting.is_empty() && self.executors_are_idle()
-    }
-
-    #[cold]
-    fn executors_are_idle(&self) -> bool {
-        let executors = self.live_executors();
-        executors.iter().all(|executor| executor.is_idle())
-    }
-
-    fn live_executors(&self) -> Vec<Arc<dyn Lifecycle>> {
-        let executors = self
-            .executors
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        executors.iter().filter_map(Weak::upgrade).collect()
-    }
-
-    /// Something that kept workers from leaving is gone.
-    pub(crate) fn check_exit(&self) {
-        // Of two that end at once, on different streams, one sees that both are over.
-        fence(Ordering::SeqCst);
-        if self.should_exit() {
-            self.wake_all();
-        }
-    }
-
-    /// A worker found nothing to do and is about to park.
-    pub(crate) fn note_quiet(&self) {
-        if self.watched.load(Ordering::SeqCst) != 0
-            && self.sleepers.asleep() == self.running.load(Ordering::SeqCst)
-            && !self.has_work()
-            && self.waiting.is_empty()
-        {
-            self.resolve(|watcher| matches!(watcher, Watcher::Quiet(_)));
-        }
-    }
-
-    /// A worker has left; true: it was the last.
-    pub(crate) fn note_exit(&self) -> bool {
-        let last = self.running.fetch_sub(1, Ordering::SeqCst) == 1;
-        if last {
-            self.resolve(|_| true);
-            self.end_timers();
-        } else {
-            self.note_quiet();
-        }
-        last
-    }
-
-    /// The runtime has dropped all workers with work left: what is queued or waits ends as aborted,
-    /// on this thread.
-    pub(crate) fn abandon(&self) {
-        self.close(true);
-        self.live_executors()
-            .iter()
-            .for_each(|executor| executor.refuse(Shutdown::Abort));
-        let _duty = worker::OnDuty::new(self, 0);
-        let mut runner = worker::Runner::resumed(self, 0, false, 0);
-        // A handler that drops the runtime has not called what is aborted here, and is not waited for.
-        frame::apart(|| while runner.run_batch() {});
-    }
-
-    fn resolve(&self, which: impl Fn(&Watcher) -> bool) {
-        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
-        let (hit, rest) = watchers.drain(..).partition::<Vec<_>, _>(which);
-        *watchers = rest;
-        self.watched.store(watchers.len(), Ordering::SeqCst);
-        drop(watchers);
-        for watcher in hit {
-            let (Watcher::Quiet(promise) | Watcher::Empty(promise)) = watcher;
-            promise.fulfil(());
-        }
-    }
-
-    fn watch(&self, watcher: Watcher) {
-        let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
-        watchers.push(watcher);
-        self.watched.store(watchers.len(), Ordering::SeqCst);
-        drop(watchers);
-        if self.running.load(Ordering::SeqCst) == 0 {
-            self.resolve(|_| true);
-        } else {
-            self.note_quiet();
-        }
-    }
-
-    /// Refuses new tasks, and lets the workers leave when nothing is left.
-    fn close(&self, abort: bool) {
-        let phase = if abort { ABORTING } else { STOPPING };
-        self.phase.fetch_max(phase, Ordering::SeqCst);
-        for worker in &self.workers {
-            worker.lane.close();
-        }
-        self.close_timers();
-        if abort {
-            self.abort_waiting();
-        }
-        self.wake_all();
-    }
-
-    /// Wakes every waiting task, to be aborted by the worker that runs it.
-    pub(crate) fn abort_waiting(&self) {
-        self.waiting.for_each(|cell| {
-            // SAFETY: a noted task is not done, so it and its home live while it is noted.
-            unsafe { crate::cell::wake(cell) };
-        });
-    }
-
-    pub(crate) fn adopt(&self, executor: Weak<dyn Lifecycle>) {
-        let mut executors = self
-            .executors
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        executors.retain(|known| known.strong_count() != 0);
-        executors.push(executor);
-    }
-}
-
-/// Closes the core when the last handle and the last executor are gone.
-pub(crate) struct CoreHandle(pub(crate) Arc<CoreShared>);
-
-impl Drop for CoreHandle {
-    fn drop(&mut self) {
-        self.0.close(false);
-    }
-}
 
 /// The workers that run what executors and callers give them.
 ///

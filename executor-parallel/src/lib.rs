@@ -6,10 +6,12 @@ mod delay;
 mod execute;
 mod executor;
 mod gate;
+mod lifecycle;
 mod line;
 #[cfg(all(loom, test))]
 mod model;
 mod permits;
+mod submit;
 
 pub use builder::{DEFAULT_QUEUE, MAX_CONCURRENCY, ParallelBuilder};
 pub use delay::Delay;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 use tokio::runtime::Handle;
 
-use super::{CoreHandle, CoreShared, DEFAULT_BUDGET, MAX_WORKERS, OPEN, Options, WorkerCore};
+use super::shared::{OPEN, Options};
+use super::{CoreHandle, CoreShared, DEFAULT_BUDGET, MAX_WORKERS, WorkerCore};
 use crate::error::{BuildError, check_range};
 use crate::host;
 use crate::sleep::Sleepers;
