@@ -17,7 +17,6 @@ use crate::time::When;
 use crate::time::clockwork::Clockwork;
 use crate::time::delayed::Delayed;
 use crate::wait;
-use crate::worker;
 use crate::{Completion, RejectReason};
 
 pub use crate::error::check_range;
@@ -31,6 +30,7 @@ pub use crate::strand::{Draft, Started, Strand, StreamOwner};
 pub use crate::task::{Ended, Limiter, Promise, promise};
 pub use crate::time::every::Rearm;
 pub use crate::time::term::Term;
+pub use crate::wait::must_not_block;
 
 /// The atomics and locks of this build.
 pub mod sync {
@@ -61,21 +61,6 @@ pub async fn within<F: Future>(core: &WorkerCore, limit: Duration, work: F) -> O
 /// The end of `deadline`, by the clock of the core.
 pub fn term(core: &WorkerCore, deadline: Duration) -> Term<'_> {
     Term::new(&core.shared().timers, deadline)
-}
-
-/// Whether blocking this thread could keep the work that it waits for from running.
-#[must_use]
-pub fn must_not_block() -> bool {
-    worker::is_worker_thread()
-        || !frame::is_outermost()
-        || tokio::runtime::Handle::try_current().is_ok()
-}
-
-/// Looks for some microseconds whether a worker has done the work, where that keeps nobody else waiting.
-pub fn look_briefly<T, E, M>(completion: &Completion<T, E, M>) {
-    if !must_not_block() {
-        wait::spin_until(|| completion.is_done());
-    }
 }
 
 /// Whether this thread is polling a handler.

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use crate::core::CoreShared;
 use crate::error::BuildError;
 use crate::pool;
-use crate::worker::{OnDuty, Rest, Runner};
+use crate::worker::{OnDuty, Pace, Rest, Runner};
 
 /// How many looks a searching thread takes before it parks: about 10 us.
 const PATIENCE: u32 = 1_000;
@@ -122,8 +122,7 @@ struct WorkerTask {
     core: Arc<CoreShared>,
     index: usize,
     searching: bool,
-    /// How many batches it has run, by which it looks at others.
-    batches: usize,
+    pace: Pace,
     asleep: bool,
     done: bool,
 }
@@ -134,7 +133,7 @@ impl WorkerTask {
             core: Arc::clone(core),
             index,
             searching: false,
-            batches: 0,
+            pace: Pace::default(),
             asleep: false,
             done: false,
         }
@@ -151,7 +150,7 @@ impl WorkerTask {
             self.searching = true;
         }
         let _duty = OnDuty::new(core, self.index);
-        let mut runner = Runner::resumed(core, self.index, self.searching, self.batches);
+        let mut runner = Runner::resumed(core, self.index, self.searching, self.pace);
         let verdict = loop {
             if (0..BATCHES_PER_POLL).all(|_| runner.run_batch()) {
                 context.waker().wake_by_ref();
@@ -174,7 +173,7 @@ impl WorkerTask {
             runner.woken();
         };
         self.searching = runner.is_searching();
-        self.batches = runner.batches();
+        self.pace = runner.pace();
         if verdict.is_ready() {
             self.done = true;
             core.note_exit();
@@ -194,7 +193,7 @@ impl Drop for WorkerTask {
             let _ = self.core.sleepers.get_up(self.index);
             self.searching = true;
         }
-        Runner::resumed(&self.core, self.index, self.searching, self.batches).retire();
+        Runner::resumed(&self.core, self.index, self.searching, self.pace).retire();
         if self.core.note_exit() {
             self.core.abandon();
         }

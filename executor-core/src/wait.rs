@@ -7,6 +7,11 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Instant;
 
+use tokio::runtime::Handle;
+
+use crate::frame;
+use crate::worker;
+
 /// What wakes a blocked thread: a flag that decides, and the thread's park token as a hint.
 struct Bell {
     rung: AtomicBool,
@@ -33,6 +38,12 @@ thread_local! {
 /// it costs to be woken. Who wakes a thread is held up by that for some microseconds itself, in which the
 /// next message comes: without this both sides would go on sleeping and waking.
 const SPINS: u32 = 256;
+
+/// Whether blocking this thread could keep the work that it waits for from running.
+#[must_use]
+pub fn must_not_block() -> bool {
+    worker::is_worker_thread() || !frame::is_outermost() || Handle::try_current().is_ok()
+}
 
 /// Waits briefly for what a worker that is awake is about to do; false: it is not done yet.
 #[inline]

@@ -18,7 +18,7 @@ use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicPtr;
 
-pub(crate) use self::runner::{Rest, Runner};
+pub(crate) use self::runner::{Pace, Rest, Runner};
 use crate::core::CoreShared;
 use crate::lane::{Lane, Link, List};
 use crate::park::Parker;
@@ -26,8 +26,8 @@ use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 /// The most links on a board.
 pub const MAX_BATCH: usize = if cfg!(executor_tiny) { 2 } else { 128 };
-/// How many looks a worker has to come to its next batch before others take from it.
-const MOMENT: u32 = 16;
+/// How many looks a worker has to come to its next batch before others take from it: about a microsecond.
+const MOMENT: u32 = 128;
 /// How many links a thief takes from a board at most.
 const LOOT: usize = 16;
 
@@ -124,19 +124,27 @@ impl Worker {
                 .any(|slot| !slot.load(Ordering::SeqCst).is_null())
     }
 
-    /// Whether something is to be had here that its worker does not come to: it rests, or is at the same
-    /// batch for a while. What a worker is about to run costs more to take from it than to run.
+    /// Whether something is to be had here that its worker does not come to soon: it rests, or has more
+    /// than a batch.
+    fn is_left_lying(&self) -> bool {
+        let comes_soon =
+            self.rests.load(Ordering::Relaxed) == 0 && self.shelf.load(Ordering::Relaxed).is_null();
+        !comes_soon && self.has_work()
+    }
+
+    /// The same, or it is at the same batch for a while. What a worker is about to run costs more to take
+    /// from it than to run.
     fn is_held_up(&self) -> bool {
         self.is_held_up_over(std::hint::spin_loop)
     }
 
     /// The same, with a pause between two looks.
     fn is_held_up_over(&self, pause: impl Fn()) -> bool {
+        if self.is_left_lying() {
+            return true;
+        }
         if !self.has_work() {
             return false;
-        }
-        if self.rests.load(Ordering::Relaxed) != 0 {
-            return true;
         }
         let runs = self.counts.runs.load(Ordering::Relaxed);
         for _ in 0..MOMENT {

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use executor_core::engine::{Draft, Slot, Started, Strand, StreamOwner, look_briefly};
+use executor_core::engine::{Draft, Slot, Started, Strand, StreamOwner};
 use executor_core::{
     Completion, Envelope, ExecuteError, Failure, PolicyContext, RejectReason, Rejected,
 };
@@ -190,10 +190,7 @@ where
             *message = None;
             return Poll::Ready(Err(failure.into()));
         }
-        Started::Admitted(completion) => {
-            look_briefly(&completion);
-            *wait = Some(Wait::Admitted(completion));
-        }
+        Started::Admitted(completion) => *wait = Some(Wait::Admitted(completion)),
         Started::Refused(reason) if reason.is_full() => {
             *wait = Some(Wait::InLine(strand.wait_for_room()));
         }

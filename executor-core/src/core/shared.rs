@@ -207,7 +207,7 @@ impl CoreShared {
             .iter()
             .for_each(|executor| executor.refuse(Shutdown::Abort));
         let _duty = worker::OnDuty::new(self, 0);
-        let mut runner = worker::Runner::resumed(self, 0, false, 0);
+        let mut runner = worker::Runner::resumed(self, 0, false, worker::Pace::default());
         // A handler that drops the runtime has not called what is aborted here, and is not waited for.
         frame::apart(|| while runner.run_batch() {});
     }

@@ -10,11 +10,13 @@ use super::{INLINE_DEPTH, Strand, StreamOwner};
 use crate::cell::{Cell, Header, Polled, Ran, Scope, Step};
 use crate::completion::Completion;
 use crate::context::PolicyContext;
+use crate::core::CoreShared;
 use crate::envelope::Envelope;
 use crate::error::{Failure, RejectReason};
 use crate::frame;
 use crate::message::{self, Message};
 use crate::metrics::Outcome;
+use crate::wait::{must_not_block, spin_until};
 
 /// The cell of a message with a handler `H` on a stream with a state `S`.
 type MessageCell<M, H, S> = Cell<Message<M, H, S, StrandScope>>;
@@ -39,6 +41,15 @@ impl<T, E, M> std::fmt::Debug for Started<T, E, M> {
             Self::Admitted(_) => "Admitted",
             Self::Refused(_) => "Refused",
         })
+    }
+}
+
+/// Looks for some microseconds whether a worker has done what is queued, where that keeps nobody else waiting.
+#[cold]
+#[inline(never)]
+fn look_briefly<T, E, M>(core: &CoreShared, completion: &Completion<T, E, M>) {
+    if core.options.patience != 0 && !must_not_block() {
+        spin_until(|| completion.is_done());
     }
 }
 
@@ -68,7 +79,10 @@ impl<O: StreamOwner> Strand<O> {
             return self.run_inline(message, generation);
         }
         match self.enqueue(message, true) {
-            Ok(completion) => Started::Admitted(completion),
+            Ok(completion) => {
+                look_briefly(shared.core(), &completion);
+                Started::Admitted(completion)
+            }
             Err(reason) => Started::Refused(reason),
         }
     }

@@ -18,6 +18,8 @@ const FAIRNESS_INTERVAL: usize = 61;
 /// After how many links of a batch a worker looks for timers that are due, and how many it fires then: what
 /// they put into the lanes is run no slower than it comes, and found in the cache.
 const TEND_INTERVAL: usize = 16;
+/// After how many looks for work a searcher stays to see who is held up.
+const LOOK_INTERVAL: u32 = 16;
 /// How long a worker naps that found nothing beside others that did; doubled each time it finds nothing
 /// again, up to
 const FIRST_NAP: Duration = Duration::from_micros(50);
@@ -35,12 +37,29 @@ pub(crate) enum Rest {
     Long,
 }
 
+/// What a worker goes by from one batch to the next.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Pace {
+    /// Batches that it has begun, by which it looks at others.
+    batches: usize,
+    /// Links that it has run since it looked for timers.
+    untended: usize,
+    suspect: Suspect,
+}
+
+/// Another worker, and how much it had run when it was looked at.
+#[derive(Debug, Default, Clone, Copy)]
+struct Suspect {
+    worker: usize,
+    runs: u64,
+}
+
 /// What a worker does with its time; shared by the hosts.
 pub(crate) struct Runner<'a> {
     core: &'a CoreShared,
     index: usize,
-    batches: usize,
     searching: bool,
+    pace: Pace,
     /// Whether the host can park it for a time; one that cannot nap must find something or sleep.
     may_nap: bool,
     nap: Duration,
@@ -53,22 +72,17 @@ impl<'a> Runner<'a> {
     pub(crate) fn new(core: &'a CoreShared, index: usize) -> Self {
         Self {
             may_nap: true,
-            ..Self::resumed(core, index, false, 0)
+            ..Self::resumed(core, index, false, Pace::default())
         }
     }
 
-    /// That of a task, which was woken, and so counts as searching, or was not, and has run so many batches.
-    pub(crate) fn resumed(
-        core: &'a CoreShared,
-        index: usize,
-        searching: bool,
-        batches: usize,
-    ) -> Self {
+    /// That of a task, which was woken, and so counts as searching, or was not, and goes on at this pace.
+    pub(crate) fn resumed(core: &'a CoreShared, index: usize, searching: bool, pace: Pace) -> Self {
         let this = Self {
             core,
             index,
-            batches,
             searching,
+            pace,
             may_nap: false,
             nap: FIRST_NAP,
             seen: 0,
@@ -81,8 +95,8 @@ impl<'a> Runner<'a> {
         self.searching
     }
 
-    pub(crate) fn batches(&self) -> usize {
-        self.batches
+    pub(crate) fn pace(&self) -> Pace {
+        self.pace
     }
 
     fn me(&self) -> &'a Worker {
@@ -92,7 +106,7 @@ impl<'a> Runner<'a> {
     /// Fires what is due, and runs one batch; false: there was nothing to do.
     pub(crate) fn run_batch(&mut self) -> bool {
         let me = self.me();
-        self.batches = self.batches.wrapping_add(1);
+        self.pace.batches = self.pace.batches.wrapping_add(1);
         // What is left of a list comes first: it is as much as a batch, in which timers fire.
         let fired = me.shelf.load(Ordering::Relaxed).is_null() && self.core.tend(MANY);
         let list = self.find();
@@ -125,7 +139,7 @@ impl<'a> Runner<'a> {
         let me = self.me();
         // One of the others each time, so that the look costs the same however many there are.
         let all = &self.core.workers;
-        let other = &all[(self.index + self.batches) % all.len()];
+        let other = &all[(self.index + self.pace.batches) % all.len()];
         if other.rests.load(Ordering::Relaxed) != 0 && !other.lane.is_empty() {
             let list = other.lane.take();
             if !list.is_empty() {
@@ -133,8 +147,11 @@ impl<'a> Runner<'a> {
                 return self.behind_shelf(list);
             }
         }
-        if self.batches.is_multiple_of(FAIRNESS_INTERVAL) {
-            let list = self.steal_lanes();
+        if self.pace.batches.is_multiple_of(FAIRNESS_INTERVAL) {
+            let mut list = self.steal_lanes();
+            if list.is_empty() {
+                list = self.relieve();
+            }
             if !list.is_empty() {
                 return self.behind_shelf(list);
             }
@@ -181,7 +198,8 @@ impl<'a> Runner<'a> {
 
     /// The others that something should be taken from.
     fn held_up(&self) -> impl Iterator<Item = &'a Worker> + use<'a> {
-        let may_nap = self.may_nap;
+        // Who leaves for good leaves nothing.
+        let may_nap = self.may_nap && !self.core.is_closed();
         self.others().filter(move |other| {
             if may_nap {
                 other.is_held_up()
@@ -204,19 +222,46 @@ impl<'a> Runner<'a> {
 
     fn steal_batches(&self) -> List {
         for other in self.held_up() {
-            let mut list = other.take_shelf();
-            if list.is_empty() {
-                list = other.rob();
-            }
+            let list = self.steal_batch(other);
             if !list.is_empty() {
-                WorkerCounts::add(&self.me().counts.steals, 1);
                 return list;
             }
         }
         List::new()
     }
 
-    fn run_board(&self) {
+    fn steal_batch(&self, other: &Worker) -> List {
+        let mut list = other.take_shelf();
+        if list.is_empty() {
+            list = other.rob();
+        }
+        if !list.is_empty() {
+            WorkerCounts::add(&self.me().counts.steals, 1);
+        }
+        list
+    }
+
+    /// Takes the batch of a worker that has come to the end of none since this one looked at it before:
+    /// it may be blocked for ever, and all others have enough to do to come to no batch but their own.
+    fn relieve(&mut self) -> List {
+        let all = &self.core.workers;
+        let Suspect { worker, runs } = self.pace.suspect;
+        let runs_of = |worker: usize| all[worker].counts.runs.load(Ordering::Relaxed);
+        if worker != self.index && runs_of(worker) == runs {
+            let list = self.steal_batch(&all[worker]);
+            if !list.is_empty() {
+                return list;
+            }
+        }
+        let worker = (worker + 1) % all.len();
+        self.pace.suspect = Suspect {
+            worker,
+            runs: runs_of(worker),
+        };
+        List::new()
+    }
+
+    fn run_board(&mut self) {
         let me = self.me();
         let alone = self.core.workers.len() == 1;
         let turn = Turn { core: self.core };
@@ -235,7 +280,9 @@ impl<'a> Runner<'a> {
                 continue;
             };
             ran += 1;
-            if ran.is_multiple_of(TEND_INTERVAL) {
+            self.pace.untended += 1;
+            if self.pace.untended == TEND_INTERVAL {
+                self.pace.untended = 0;
                 self.core.tend(TEND_INTERVAL);
             }
             // SAFETY: I3: the link is ours.
@@ -259,7 +306,10 @@ impl<'a> Runner<'a> {
             if !self.searching && round >= patience / 8 {
                 return false;
             }
-            if self.me().has_work() || self.held_up().next().is_some() {
+            if self.me().has_work() || self.others().any(Worker::is_left_lying) {
+                return true;
+            }
+            if round % LOOK_INTERVAL == 0 && self.held_up().next().is_some() {
                 return true;
             }
             if round % 16 == 15 && round > patience / 2 {

@@ -67,6 +67,9 @@ pub(crate) fn ready(run: &mut Run<'_>) -> Result<(), CaseError> {
             Subject::all("floor:two-atomics", MESSAGES, expected, || {
                 floors::two_atomics(MESSAGES)
             }),
+            Subject::all("floor:envelope-and-two-atomics", MESSAGES, expected, || {
+                floors::envelope_and_two_atomics(MESSAGES)
+            }),
         ],
     )
 }

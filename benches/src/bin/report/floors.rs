@@ -6,10 +6,23 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use executor_bench_peers::{Round, team};
+use executor_core::Envelope;
 use rustix::thread::futex;
 
 /// Takes an idle word and lets it go, with the message between.
 pub(crate) fn two_atomics(messages: u64) -> u64 {
+    each_between_two_atomics(messages, |message| message)
+}
+
+/// The same for messages in envelopes, with the id and the time that each has.
+pub(crate) fn envelope_and_two_atomics(messages: u64) -> u64 {
+    each_between_two_atomics(messages, |message| {
+        black_box(&Envelope::new(message)).payload
+    })
+}
+
+#[inline(always)]
+fn each_between_two_atomics(messages: u64, handle: impl Fn(u64) -> u64) -> u64 {
     let word = AtomicU64::new(0);
     let word = black_box(&word);
     let mut sum = 0;
@@ -18,7 +31,7 @@ pub(crate) fn two_atomics(messages: u64) -> u64 {
             .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
         {
-            sum += black_box(message);
+            sum += black_box(handle(message));
             word.swap(0, Ordering::Release);
         }
     }

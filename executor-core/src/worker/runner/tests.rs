@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::core::WorkerCore;
 use crate::time::clock::VirtualClock;
-use crate::worker::OnDuty;
+use crate::worker::{MAX_BATCH, OnDuty};
 
 /// A core whose workers the test runs by hand; what is left at its end is aborted.
 struct Unhosted(WorkerCore);
@@ -84,6 +84,41 @@ fn what_a_worker_is_about_to_run_is_left_to_it() {
     assert!(!worker.is_held_up_over(runs_on));
     worker.rests.store(1, Ordering::Relaxed);
     assert!(worker.is_held_up_over(runs_on));
+}
+
+#[test]
+fn a_batch_that_is_held_up_is_taken_by_who_has_enough_to_do() {
+    let core = unhosted(2);
+    let blocked = &core.handle.0.workers[0];
+    let waiting = {
+        let _duty = OnDuty::new(&core.handle.0, 0);
+        core.spawn_fn(|| 5).expect("open")
+    };
+    // Its worker has taken it, and does not come to it.
+    blocked.fill(blocked.lane.take(), MAX_BATCH);
+    let _duty = OnDuty::new(&core.handle.0, 1);
+    let mut busy = Runner::new(&core.handle.0, 1);
+    for _ in 0..4 * FAIRNESS_INTERVAL {
+        push(&core);
+        assert!(busy.run_batch());
+    }
+    assert!(waiting.is_done());
+}
+
+#[test]
+fn timers_fire_between_batches_that_are_shorter_than_the_interval() {
+    let core = WorkerCore::threads(1).batch(TEND_INTERVAL / 2);
+    let core = Unhosted(core.unhosted());
+    let mut runner = Runner::new(&core.handle.0, 0);
+    // One list, and more than can be run in a tick.
+    (0..200_000).for_each(|_| push(&core));
+    let due = core.spawn_fn_after(Duration::ZERO, || ()).expect("open");
+    while core.next_timer().is_some() {
+        assert!(runner.run_batch());
+    }
+    let left = runner.me().shelf.load(Ordering::Relaxed);
+    assert!(!left.is_null(), "it fires when the list is over");
+    drop(due);
 }
 
 #[test]
