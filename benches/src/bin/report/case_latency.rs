@@ -1,9 +1,10 @@
 //! Case 19: how long messages wait when they arrive at random times.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
 use executor_bench_peers::latency::{Arrivals, TokioActors, microsecond};
 use executor_bench_peers::{WORKERS, workers};
@@ -82,27 +83,33 @@ fn heat(stream: &Stream<u64>, hot: &Arc<AtomicBool>) {
 
 /// The same beside a thread that the executor knows nothing of, in place of a hot stream: what becomes of
 /// the waits where there are more busy threads than processors.
-struct BesideThread<'a>(&'a Ours);
+struct BesideThread<'a> {
+    ours: &'a Ours,
+    thread: Cell<Option<JoinHandle<()>>>,
+}
 
 impl Target for BesideThread<'_> {
     const NAME: &'static str = "floor:busy-thread";
 
     fn send(&self, key: u32, message: usize) {
-        self.0.send(key, message);
+        self.ours.send(key, message);
     }
 
     fn heat_up(&self) {
-        let hot = Arc::clone(&self.0.hot);
+        let hot = Arc::clone(&self.ours.hot);
         hot.store(true, Ordering::Relaxed);
-        thread::spawn(move || {
+        let work = move || {
             while hot.load(Ordering::Relaxed) {
                 microsecond();
             }
-        });
+        };
+        self.thread.set(Some(thread::spawn(work)));
     }
 
     fn cool_down(&self) {
-        self.0.cool_down();
+        self.ours.cool_down();
+        let ended = self.thread.take().map_or(Ok(()), JoinHandle::join);
+        ended.expect("it does not panic");
     }
 }
 
@@ -211,7 +218,11 @@ pub(crate) fn under_load(run: &mut Run<'_>) -> Result<(), CaseError> {
                 let samples = run.effort.samples;
                 let mut of_ours = || Ok(sample(&ours, &arrivals, load, messages));
                 let mut of_tokio = || Ok(sample(&tokio, &arrivals, load, messages));
-                let mut of_thread = || Ok(sample(&BesideThread(&ours), &arrivals, load, messages));
+                let beside = BesideThread {
+                    ours: &ours,
+                    thread: Cell::default(),
+                };
+                let mut of_thread = || Ok(sample(&beside, &arrivals, load, messages));
                 let mut subjects: Vec<(&str, &mut dyn FnMut() -> Result<Vec<Figure>, CaseError>)> =
                     vec![(Ours::NAME, &mut of_ours), (Tokio::NAME, &mut of_tokio)];
                 if hot {

@@ -107,7 +107,7 @@ fn a_batch_that_is_held_up_is_taken_by_who_has_enough_to_do() {
 
 #[test]
 fn timers_fire_between_batches_that_are_shorter_than_the_interval() {
-    let core = WorkerCore::threads(1).batch(TEND_INTERVAL / 2);
+    let core = WorkerCore::threads(1).batch((TEND_INTERVAL / 2).min(MAX_BATCH));
     let core = Unhosted(core.unhosted());
     let mut runner = Runner::new(&core.handle.0, 0);
     // One list, and more than can be run in a tick.
