@@ -63,6 +63,13 @@ fn an_idle_stream() {
     println!("    {each} bytes for each of {STREAMS} idle streams");
     assert_eq!(executor.metrics().resident as u64, STREAMS + 1);
     assert!(each <= MOST, "more than {MOST}");
+    assert_eq!(executor.evict_idle() as u64, STREAMS + 1);
+    let left = live().saturating_sub(before);
+    println!("    {left} bytes after their eviction");
+    assert!(
+        left <= STREAMS as usize,
+        "evicted streams leave memory behind"
+    );
 }
 
 /// Keys that are used once each leave nothing behind.

@@ -22,6 +22,9 @@ use executor_core::{Report, Shutdown, Totals};
 
 use crate::orphans::Orphans;
 
+/// For how many streams each the tables have room at least before they are made smaller.
+const ROOMY: usize = 4;
+
 /// How keys make states and names.
 pub(crate) struct KeyKind<K, S> {
     pub(crate) make_state: Box<dyn Fn(&K) -> Result<S, String> + Send + Sync>,
@@ -207,6 +210,18 @@ where
             left,
             "evicted idle streams"
         );
+        evicted
+    }
+
+    /// Evicts idle streams, says how many, and gives back what the map's tables have grown to.
+    ///
+    /// A sweep that comes by itself leaves the tables as they are: they will be needed again.
+    pub(crate) fn evict_idle(&self) -> usize {
+        let evicted = self.sweep();
+        if self.map.capacity() > ROOMY * self.map.len() {
+            // A key whose hash panics leaves a table as it is.
+            run_quietly(|| self.map.shrink_to_fit());
+        }
         evicted
     }
 
