@@ -13,12 +13,12 @@ use crate::sleep::Lain;
 use crate::sync::{Ordering, fence};
 use crate::time::MANY;
 
-/// After how many batches a worker looks at the other lanes before its own.
-const FAIRNESS_INTERVAL: usize = 61;
+/// After how many batches of its own a worker looks whether another one is blocked.
+const RELIEF_INTERVAL: usize = 61;
 /// After how many links of a batch a worker looks for timers that are due, and how many it fires then: what
 /// they put into the lanes is run no slower than it comes, and found in the cache.
 const TEND_INTERVAL: usize = 16;
-/// After how many looks for work a searcher stays to see who is held up.
+/// After how many looks for work a searcher stays to see whether another is held up.
 const LOOK_INTERVAL: u32 = 16;
 /// How long a worker naps that found nothing beside others that did; doubled each time it finds nothing
 /// again, up to
@@ -143,15 +143,11 @@ impl<'a> Runner<'a> {
         if other.rests.load(Ordering::Relaxed) != 0 && !other.lane.is_empty() {
             let list = other.lane.take();
             if !list.is_empty() {
-                WorkerCounts::add(&me.counts.steals, 1);
-                return self.behind_shelf(list);
+                return self.behind_shelf(self.stolen(list));
             }
         }
-        if self.pace.batches.is_multiple_of(FAIRNESS_INTERVAL) {
-            let mut list = self.steal_lanes();
-            if list.is_empty() {
-                list = self.relieve();
-            }
+        if self.pace.batches.is_multiple_of(RELIEF_INTERVAL) {
+            let list = self.relieve();
             if !list.is_empty() {
                 return self.behind_shelf(list);
             }
@@ -164,12 +160,7 @@ impl<'a> Runner<'a> {
         if !list.is_empty() {
             return list;
         }
-        let list = self.steal_lanes();
-        if list.is_empty() {
-            self.steal_batches()
-        } else {
-            list
-        }
+        self.steal()
     }
 
     /// Stolen lanes go to the own lane's owner order: the shelf must stay single (worker, I2).
@@ -209,48 +200,45 @@ impl<'a> Runner<'a> {
         })
     }
 
-    fn steal_lanes(&self) -> List {
+    /// Takes what another has that it does not come to: the most first.
+    fn steal(&self) -> List {
         for other in self.held_up() {
-            let list = other.lane.take();
+            let mut list = other.take_shelf();
+            if list.is_empty() {
+                list = other.lane.take();
+            }
+            if list.is_empty() {
+                list = other.rob();
+            }
             if !list.is_empty() {
-                WorkerCounts::add(&self.me().counts.steals, 1);
-                return list;
+                return self.stolen(list);
             }
         }
         List::new()
     }
 
-    fn steal_batches(&self) -> List {
-        for other in self.held_up() {
-            let list = self.steal_batch(other);
-            if !list.is_empty() {
-                return list;
-            }
-        }
-        List::new()
-    }
-
-    fn steal_batch(&self, other: &Worker) -> List {
-        let mut list = other.take_shelf();
-        if list.is_empty() {
-            list = other.rob();
-        }
-        if !list.is_empty() {
-            WorkerCounts::add(&self.me().counts.steals, 1);
-        }
+    fn stolen(&self, list: List) -> List {
+        WorkerCounts::add(&self.me().counts.steals, 1);
         list
     }
 
-    /// Takes the batch of a worker that has come to the end of none since this one looked at it before:
-    /// it may be blocked for ever, and all others have enough to do to come to no batch but their own.
+    /// Takes what a worker has, the oldest first, that has come to the end of no batch since this one looked
+    /// at it before: it may be blocked for ever, and all others have enough to do to come to nothing else.
     fn relieve(&mut self) -> List {
         let all = &self.core.workers;
         let Suspect { worker, runs } = self.pace.suspect;
         let runs_of = |worker: usize| all[worker].counts.runs.load(Ordering::Relaxed);
         if worker != self.index && runs_of(worker) == runs {
-            let list = self.steal_batch(&all[worker]);
+            let other = &all[worker];
+            let mut list = other.take_shelf();
+            if list.is_empty() {
+                list = other.rob();
+            }
+            if list.is_empty() {
+                list = other.lane.take();
+            }
             if !list.is_empty() {
-                return list;
+                return self.stolen(list);
             }
         }
         let worker = (worker + 1) % all.len();
@@ -309,7 +297,10 @@ impl<'a> Runner<'a> {
             if self.me().has_work() || self.others().any(Worker::is_left_lying) {
                 return true;
             }
-            if round % LOOK_INTERVAL == 0 && self.held_up().next().is_some() {
+            // One of them each time, or a round would take longer the more there are.
+            let all = &self.core.workers;
+            let other = (round / LOOK_INTERVAL) as usize % all.len();
+            if round % LOOK_INTERVAL == 0 && other != self.index && all[other].is_held_up() {
                 return true;
             }
             if round % 16 == 15 && round > patience / 2 {
