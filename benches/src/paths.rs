@@ -20,6 +20,8 @@ use crate::{block_on, both, echo, echo_decided, echo_later, poll_once, sum_below
 
 /// How many messages a round has; fewer than a queue holds.
 pub const MESSAGES: u64 = 1_000;
+/// How many of them are handled at a time.
+const PERMITS: usize = 64;
 /// How long what is delayed waits.
 const DELAY: std::time::Duration = std::time::Duration::from_millis(1);
 /// Rounds in which pools and queues grow to what a path needs.
@@ -32,6 +34,22 @@ fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < late, "waited too long: {what}");
         thread::yield_now();
     }
+}
+
+/// Has as many messages wait for a permit at once as a round can, which rounds do when they please.
+fn fill_line(parallel: &ParallelExecutor) {
+    let message = || Envelope::new(0);
+    let hold = |_| parallel.try_execute(message(), echo);
+    let held: Vec<_> = (0..PERMITS).map(hold).collect();
+    assert!(held.iter().all(Result::is_ok), "a permit is free");
+    for _ in 0..MESSAGES {
+        let submitted = parallel.submit_detached(message(), echo);
+        submitted.expect("there is room");
+    }
+    drop(held);
+    eventually("all are handled", || {
+        parallel.metrics().totals.handled == MESSAGES
+    });
 }
 
 /// What the paths run on.
@@ -70,7 +88,9 @@ impl Rig {
         let core = WorkerCore::threads(2).build().expect("the threads start");
         // A thread that starts allocates.
         eventually("the workers started", || core.metrics().asleep == 2);
-        let parallel = ParallelExecutor::builder(&core).max_concurrency(64);
+        let parallel = ParallelExecutor::builder(&core).max_concurrency(PERMITS);
+        let parallel = parallel.build().expect("the options are legal");
+        fill_line(&parallel);
         let narrow = ParallelExecutor::builder(&core).max_concurrency(1);
         let serial = SerialExecutor::<u64>::builder(&core)
             .build()
@@ -82,7 +102,7 @@ impl Rig {
         Self {
             tight: tight.stream(&0),
             open: Arc::default(),
-            parallel: parallel.build().expect("the options are legal"),
+            parallel,
             narrow: narrow.build().expect("the options are legal"),
             stream: serial.stream(&0),
             serial,
