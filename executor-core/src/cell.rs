@@ -32,7 +32,7 @@ use std::task::Waker;
 pub(crate) use self::guard::{catch, drop_quietly, forget_payload, wake_quietly};
 pub(crate) use self::holders::{CellRef, wake};
 pub(crate) use self::job::{Job, Output, Polled, Ran, Scope, Step};
-pub(crate) use self::list::{CellList, expose, link_to};
+pub(crate) use self::list::{CellList, USUAL_LINES, expose, link_to};
 pub(crate) use self::near::Near;
 use crate::envelope::Envelope;
 use crate::environment::Environment;
@@ -225,7 +225,7 @@ impl<J: Job> Cell<J> {
             // SAFETY: `free` is the only caller, once for each cell.
             drop_quietly(unsafe { scope.read() });
         },
-        is_long: size_of::<Self>() > 64 * list::USUAL_LINES,
+        is_long: size_of::<Self>() > 64 * USUAL_LINES,
     };
 
     /// A new cell that holds `job`.

@@ -158,6 +158,12 @@ impl List {
         self.head.is_null()
     }
 
+    /// This list, or the other one if it is empty.
+    #[inline]
+    pub(crate) fn or_else(self, other: impl FnOnce() -> Self) -> Self {
+        if self.is_empty() { other() } else { self }
+    }
+
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<NonNull<Link>> {
         let link = NonNull::new(self.head)?;

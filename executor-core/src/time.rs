@@ -239,7 +239,7 @@ impl CoreShared {
         let now = timers.present();
         let mut left = most;
         while left != 0 && timers.clockwork.next() <= now {
-            match timers.clockwork.turn(self, now, left.min(SLICE)) {
+            match timers.clockwork.turn(self, now, left) {
                 None | Some(0) => break,
                 Some(fired) => left -= fired,
             }

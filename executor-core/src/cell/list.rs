@@ -14,7 +14,7 @@ use crate::fetch::fetch_to_read;
 /// How many steps ahead a cell is fetched.
 const STEPS: usize = 8;
 /// How many lines of a cell of usual size its runner touches.
-pub(super) const USUAL_LINES: usize = 2;
+pub(crate) const USUAL_LINES: usize = 2;
 
 /// The cells passed last, of which each step gives the one [`STEPS`] before.
 struct Passed {

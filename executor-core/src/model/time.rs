@@ -14,6 +14,7 @@ use crate::time::clockwork::Clockwork;
 use crate::time::entry::Entry;
 use crate::time::kind::Kind;
 use crate::time::post::{Post, Rest};
+use crate::time::remains::SLICE;
 use crate::time::timer::Timer;
 use crate::time::wheel::NEVER;
 
@@ -69,7 +70,7 @@ fn schedule(clockwork: &'static Clockwork, tick: u64) -> (&'static Work, Timer, 
 
 /// Fires what is due at `now`, and leaves something to settle; `None`: somebody else has the turn.
 fn settle_later(clockwork: &Clockwork, now: u64) -> Option<usize> {
-    clockwork.turn_with(now, 1_000, |_, cell| {
+    clockwork.turn_with(now, SLICE, |_, cell| {
         // SAFETY: all cells here are counters.
         unsafe { Work::of(cell) }.fired.fetch_add(1, SeqCst);
         Some(cell.as_ptr().cast_const().cast())
@@ -78,7 +79,7 @@ fn settle_later(clockwork: &Clockwork, now: u64) -> Option<usize> {
 
 /// Fires what is due at `now`.
 fn turn(clockwork: &Clockwork, now: u64) {
-    clockwork.turn_with(now, 1_000, |_, cell| {
+    clockwork.turn_with(now, SLICE, |_, cell| {
         // SAFETY: all cells here are counters.
         unsafe { Work::of(cell) }.fired.fetch_add(1, SeqCst);
         Some(std::ptr::null())

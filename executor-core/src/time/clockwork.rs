@@ -39,7 +39,7 @@ use std::sync::{Arc, PoisonError, Weak};
 
 use crossbeam_utils::CachePadded;
 
-use crate::cell::Header;
+use crate::cell::{Header, USUAL_LINES};
 use crate::core::CoreShared;
 use crate::fetch::fetch_to_write;
 use crate::lane::Lane;
@@ -55,9 +55,6 @@ const LANES: usize = if cfg!(loom) { 1 } else { 16 };
 /// After how many timers that a thread schedules it takes in what is in the lane, if nobody has the
 /// turn: what was written just now is cheap to take in, and lanes stay short.
 const INTAKE: u32 = if cfg!(loom) { u32::MAX } else { 64 };
-
-/// How many lines of a cell are touched by who admits and runs it.
-const CELL_LINES: usize = 2;
 
 /// The timers of one core.
 pub(crate) struct Clockwork {
@@ -156,7 +153,7 @@ impl Turn<'_> {
             {
                 let entry = node.cast::<Entry>();
                 // SAFETY: it is alive until the clockwork lets go of it.
-                fetch_to_write(unsafe { entry.as_ref() }.cell.as_ptr(), CELL_LINES);
+                fetch_to_write(unsafe { entry.as_ref() }.cell.as_ptr(), USUAL_LINES);
                 due[taken] = entry;
                 taken += 1;
             }

@@ -152,15 +152,9 @@ impl<'a> Runner<'a> {
                 return self.behind_shelf(list);
             }
         }
-        let list = me.take_shelf();
-        if !list.is_empty() {
-            return list;
-        }
-        let list = me.lane.take();
-        if !list.is_empty() {
-            return list;
-        }
-        self.steal()
+        me.take_shelf()
+            .or_else(|| me.lane.take())
+            .or_else(|| self.steal())
     }
 
     /// Stolen lanes go to the own lane's owner order: the shelf must stay single (worker, I2).
@@ -203,13 +197,10 @@ impl<'a> Runner<'a> {
     /// Takes what another has that it does not come to: the most first.
     fn steal(&self) -> List {
         for other in self.held_up() {
-            let mut list = other.take_shelf();
-            if list.is_empty() {
-                list = other.lane.take();
-            }
-            if list.is_empty() {
-                list = other.rob();
-            }
+            let list = other
+                .take_shelf()
+                .or_else(|| other.lane.take())
+                .or_else(|| other.rob());
             if !list.is_empty() {
                 return self.stolen(list);
             }
@@ -230,13 +221,10 @@ impl<'a> Runner<'a> {
         let runs_of = |worker: usize| all[worker].counts.runs.load(Ordering::Relaxed);
         if worker != self.index && runs_of(worker) == runs {
             let other = &all[worker];
-            let mut list = other.take_shelf();
-            if list.is_empty() {
-                list = other.rob();
-            }
-            if list.is_empty() {
-                list = other.lane.take();
-            }
+            let list = other
+                .take_shelf()
+                .or_else(|| other.rob())
+                .or_else(|| other.lane.take());
             if !list.is_empty() {
                 return self.stolen(list);
             }

@@ -1,6 +1,8 @@
 //! Where the caller of our side is: on a worker, as the peers' callers are, or on a plain thread.
 
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use executor_benches::block_on;
 use executor_core::{Completion, Envelope, WorkerCore};
@@ -84,4 +86,22 @@ pub(crate) async fn spawn_all(core: &WorkerCore, kept: &mut Kept<()>, tasks: u64
     let spawn = |task| core.spawn_fn(move || std::hint::black_box(task));
     kept.extend((0..tasks).map(|task| spawn(task).expect("the core is open")));
     await_all(kept).await
+}
+
+/// Submits a message whose handler works and submits the next one, while the stream is to be hot.
+pub(crate) fn heat(
+    stream: &Stream<u64>,
+    hot: &Arc<AtomicBool>,
+    work: impl Fn() + Copy + Send + 'static,
+) {
+    let (next, still) = (stream.clone(), Arc::clone(hot));
+    let handler = move |_: Envelope<()>, _| async move {
+        work();
+        if still.load(Ordering::Relaxed) {
+            heat(&next, &still, work);
+        }
+        Ok::<_, Infallible>(())
+    };
+    let submitted = stream.submit_detached(Envelope::new(()), handler);
+    submitted.expect("there is room");
 }

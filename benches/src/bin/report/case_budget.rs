@@ -1,6 +1,5 @@
 //! Case 12: how many messages of a stream run in a row.
 
-use std::convert::Infallible;
 use std::hint::spin_loop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +11,7 @@ use executor_core::{Envelope, WorkerCore};
 use executor_serial::{SerialExecutor, Stream};
 use hdrhistogram::Histogram;
 
-use crate::callers::answer;
+use crate::callers::{answer, heat};
 use crate::engine::{CaseError, Figure, Run};
 use crate::row::params;
 
@@ -25,19 +24,6 @@ const WINDOW: Duration = Duration::from_millis(20);
 const PAUSE: Duration = Duration::from_micros(10);
 /// Longest wait that is told apart, in nanoseconds.
 const LONGEST: u64 = 10_000_000_000;
-
-/// Submits a message whose handler submits the next one.
-fn heat(stream: &Stream<u64>, hot: &Arc<AtomicBool>) {
-    let (next, still) = (stream.clone(), Arc::clone(hot));
-    let handler = move |_: Envelope<()>, _| async move {
-        if still.load(Ordering::Relaxed) {
-            heat(&next, &still);
-        }
-        Ok::<_, Infallible>(())
-    };
-    let submitted = stream.submit_detached(Envelope::new(()), handler);
-    submitted.expect("there is room");
-}
 
 /// One worker with streams that always have messages, until they are told to stop.
 struct Hot {
@@ -58,7 +44,7 @@ impl Hot {
         let still = Arc::new(AtomicBool::new(true));
         let streams: Vec<_> = (0..streams).map(|key| executor.stream(&key)).collect();
         for stream in &streams {
-            (0..BACKLOG).for_each(|_| heat(stream, &still));
+            (0..BACKLOG).for_each(|_| heat(stream, &still, || ()));
         }
         Self {
             executor,

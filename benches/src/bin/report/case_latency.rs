@@ -9,10 +9,11 @@ use std::thread::{self, JoinHandle};
 use executor_bench_peers::latency::{Arrivals, TokioActors, microsecond};
 use executor_bench_peers::{WORKERS, workers};
 use executor_core::{Envelope, WorkerCore};
-use executor_serial::{SerialExecutor, Stream};
+use executor_serial::SerialExecutor;
 use hdrhistogram::Histogram;
 use tokio::runtime::Runtime;
 
+use crate::callers::heat;
 use crate::engine::{CaseError, Figure, Run};
 use crate::keys::{Numbers, uniform, zipf};
 use crate::row::{Params, params};
@@ -56,29 +57,16 @@ impl Target for Ours {
 
     fn heat_up(&self) {
         self.hot.store(true, Ordering::Relaxed);
-        heat(&self.executor.stream(&u64::from(KEYS)), &self.hot);
+        heat(
+            &self.executor.stream(&u64::from(KEYS)),
+            &self.hot,
+            microsecond,
+        );
     }
 
     fn cool_down(&self) {
         self.hot.store(false, Ordering::Relaxed);
     }
-}
-
-/// Submits a message whose handler submits the next one.
-fn heat(stream: &Stream<u64>, hot: &Arc<AtomicBool>) {
-    let (next, still) = (stream.clone(), Arc::clone(hot));
-    let handler = move |_: Envelope<()>, _| async move {
-        microsecond();
-        if still.load(Ordering::Relaxed) {
-            heat(&next, &still);
-        }
-        Ok::<_, Infallible>(())
-    };
-    drop(
-        stream
-            .submit(Envelope::new(()), handler)
-            .expect("there is room"),
-    );
 }
 
 /// The same beside a thread that the executor knows nothing of, in place of a hot stream: what becomes of
