@@ -14,6 +14,7 @@ on_every_host![
     an_expired_or_dropped_drain_leaves_everything_usable,
     many_drains_and_shutdowns_at_once_all_return,
     drain_waits_for_what_handlers_submit,
+    drain_does_not_wait_for_what_comes_after_it,
     drain_and_shutdown_inside_a_handler_return_at_once,
     the_last_handle_can_be_dropped_inside_a_handler,
     draining_the_core_waits_for_its_executors,
@@ -158,6 +159,30 @@ async fn drain_waits_for_what_handlers_submit<S: Kind>(core: WorkerCore) {
     gate.open();
     assert!(drain.await.is_complete());
     assert_eq!(ran.count(), 1);
+}
+
+async fn drain_does_not_wait_for_what_comes_after_it<S: Kind>(core: WorkerCore) {
+    let executor = S::wide(&core, "wide");
+    let submit = |gate: &Gate| {
+        let gate = gate.clone();
+        let handler = move |_, _| async move {
+            gate.pass().await;
+            Ok::<_, Infallible>(())
+        };
+        let submitted = executor.try_submit(S::Key::default(), Envelope::new(()), handler);
+        submitted.expect("room")
+    };
+    let (gate, later_gate) = (Gate::new(), Gate::new());
+    drop(submit(&gate));
+    let mut drain = Box::pin(executor.drain(DEADLINE));
+    assert!(is_pending(&mut drain).await);
+    let later = submit(&later_gate);
+    gate.open();
+    assert!(drain.await.is_complete());
+    assert!(!later.is_done(), "the drain has not waited for it");
+    later_gate.open();
+    assert!(executor.drain(DEADLINE).await.is_complete());
+    later.await.expect("handled");
 }
 
 async fn drain_and_shutdown_inside_a_handler_return_at_once<S: Kind>(core: WorkerCore) {
