@@ -86,28 +86,47 @@ pub(crate) fn spawn(run: &mut Run<'_>) -> Result<(), CaseError> {
     Ok(())
 }
 
-/// A callback that queues its successor on its lane, until there were `length`.
-fn call(lane: &Callbacks, done: u64, length: u64, end: mpsc::Sender<u64>) {
-    if done == length {
-        // The caller waits for it.
-        let _ = end.send(done);
+/// When a link ran, and how many came before it.
+type Link = (Instant, u64);
+
+/// A callback that queues its successor on its lane, until there were `length`; the first and the last tell.
+fn call(lane: &Callbacks, done: u64, length: u64, told: mpsc::Sender<Link>) {
+    if tell(done, length, &told) {
         return;
     }
     let next = lane.clone();
-    lane.call_detached(move || call(&next, done + 1, length, end))
+    lane.call_detached(move || call(&next, done + 1, length, told))
         .expect("the core is open");
 }
 
-/// A task that submits its successor, until there were `length`.
-fn link(core: WorkerCore, done: u64, length: u64, end: mpsc::Sender<u64>) {
-    if done == length {
-        // The caller waits for it.
-        let _ = end.send(done);
+/// A task that submits its successor, until there were `length`; the first and the last tell.
+fn link(core: WorkerCore, done: u64, length: u64, told: mpsc::Sender<Link>) {
+    if tell(done, length, &told) {
         return;
     }
     let next = core.clone();
-    core.spawn_fn_detached(move || link(next, done + 1, length, end))
+    core.spawn_fn_detached(move || link(next, done + 1, length, told))
         .expect("the core is open");
+}
+
+/// Whether this was the last.
+fn tell(done: u64, length: u64, told: &mpsc::Sender<Link>) -> bool {
+    if done == 0 || done == length {
+        // The caller waits for it.
+        let _ = told.send((Instant::now(), done));
+    }
+    done == length
+}
+
+/// From the first link to the last, as the event loops measure theirs: how long a thread outside takes to
+/// reach a worker, and to be woken, is no part of it.
+fn on_its_worker(chain: impl FnOnce(mpsc::Sender<Link>)) -> Round {
+    let (told, links) = mpsc::channel();
+    chain(told);
+    let (first, _) = links.recv().expect("the chain begins");
+    let (last, sum) = links.recv().expect("the chain ends");
+    let took = last.duration_since(first);
+    Round { took, sum }
 }
 
 pub(crate) fn chain(run: &mut Run<'_>) -> Result<(), CaseError> {
@@ -116,19 +135,30 @@ pub(crate) fn chain(run: &mut Run<'_>) -> Result<(), CaseError> {
             .build()
             .expect("the threads start");
         let (lane, runtime) = (core.callbacks(), workers());
+        let start = |told| {
+            let first = lane.clone();
+            lane.call_detached(move || call(&first, 0, length, told))
+                .expect("the core is open");
+        };
         let mut subjects = vec![
-            Subject::all("ours", length, length, || {
-                let (end, ended) = mpsc::channel();
-                call(&lane, 0, length, end);
-                ended.recv().expect("the chain ends")
+            Subject::new("ours", length, length, || on_its_worker(start)),
+            Subject::all("ours:from-outside", length, length, || {
+                on_its_worker(start).sum
             }),
-            Subject::all("ours:spawn", length, length, || {
-                let (end, ended) = mpsc::channel();
-                link(core.clone(), 0, length, end);
-                ended.recv().expect("the chain ends")
+            Subject::new("ours:spawn", length, length, || {
+                on_its_worker(|told| {
+                    let first = core.clone();
+                    core.spawn_fn_detached(move || link(first, 0, length, told))
+                        .expect("the core is open");
+                })
             }),
-            Subject::all("tokio-spawn", length, length, || {
-                on_worker(&runtime, spawning::tokio_chain(length))
+            Subject::new("tokio-spawn", length, length, || {
+                on_worker(&runtime, async move {
+                    let start = Instant::now();
+                    let sum = spawning::tokio_chain(length).await;
+                    let took = start.elapsed();
+                    Round { took, sum }
+                })
             }),
         ];
         let outside = run.outside;

@@ -324,7 +324,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(
         15,
         "callbacks",
-        "A task that submits its successor, and tasks queued before the first runs",
+        "A chain of tasks, each of which submits the next, from the first to the last; and tasks queued before the first runs",
         case_tasks::chain,
         [
             ns("ours, chain of 1,000", 25.0, |rows| {
