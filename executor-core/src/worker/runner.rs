@@ -120,7 +120,7 @@ impl<'a> Runner<'a> {
             self.core.sleepers.stop_searching();
             if self.core.is_unwatched() {
                 self.core.wake_one();
-            } else if more || self.core.has_work() {
+            } else if more || !me.lane.is_empty() || self.others().any(Worker::has_work) {
                 self.core.wake_for_work();
             }
         } else if more {

@@ -73,6 +73,21 @@ fn work_in_the_lane_of_another_keeps_a_worker_up() {
 }
 
 #[test]
+fn a_worker_wakes_another_for_what_it_cannot_run_at_once_and_for_nothing_less() {
+    let core = unhosted(2);
+    let [mut first, mut last] = [0, 1].map(|index| idle(&core, index));
+    assert!(matches!(first.lie_down(), Rest::Long));
+    for (links, asleep) in [(1, 1), (2, 0)] {
+        assert!(matches!(last.lie_down(), Rest::Long));
+        (0..links).for_each(|_| push(&core));
+        assert_eq!(core.metrics().asleep, 1, "the push has woken one");
+        last.woken();
+        assert!(last.run_batch());
+        assert_eq!(core.metrics().asleep, asleep, "{links} links");
+    }
+}
+
+#[test]
 fn what_a_worker_is_about_to_run_is_left_to_it() {
     let core = unhosted(2);
     let worker = &core.handle.0.workers[0];
