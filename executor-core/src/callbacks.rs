@@ -430,9 +430,7 @@ impl WorkerCore {
             core: self.clone(),
         });
         let weak: std::sync::Weak<CallbackLane> = Arc::downgrade(&lane);
-        self.shared().adopt(weak);
-        if self.shared().is_closed() {
-            // The close may have looked already.
+        if !self.shared().adopt(weak) {
             lane.refuse(Shutdown::Drain);
         }
         Callbacks {

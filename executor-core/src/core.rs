@@ -4,9 +4,10 @@ mod builder;
 mod shared;
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -179,20 +180,44 @@ impl WorkerCore {
     /// Shuts the executors of this core down, refuses new tasks, and waits until the workers have
     /// left or `deadline` is over.
     ///
+    /// Called from inside a handler or task it returns at once; the shutdown goes on. The report counts
+    /// the messages of the executors; tasks and callbacks are in `still_running` alone.
+    ///
     /// # Cancel safety
     /// Once polled, the shutdown goes on by itself.
     pub async fn shutdown(&self, mode: Shutdown, deadline: Duration) -> Report {
-        let term = Term::new(&self.shared().timers, deadline);
+        let shared = self.shared();
+        let term = Term::new(&shared.timers, deadline);
+        let executors = shared.begin_shutdown();
+        let closing = executors.iter();
+        let mut closing: Vec<_> = closing.map(|of| of.close(mode, term.left())).collect();
         let mut report = Report::default();
-        for executor in self.shared().live_executors() {
-            report.add(executor.close(mode, term.left()).await);
-        }
-        self.shared().close(mode == Shutdown::Abort);
+        let mut poll = |context: &mut Context<'_>| {
+            closing.retain_mut(|closing| match closing.as_mut().poll(context) {
+                Poll::Ready(of_one) => {
+                    report.add(of_one);
+                    false
+                }
+                Poll::Pending => true,
+            });
+            closing.is_empty()
+        };
+        // Everything begins in the first poll, of all executors before the workers may leave.
+        poll_fn(|context| Poll::Ready(poll(context))).await;
+        shared.close(mode == Shutdown::Abort);
+        poll_fn(|context| {
+            if poll(context) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
         if self.is_inside() {
             return report;
         }
         let (promise, empty) = promise();
-        self.shared().watch(Watcher::Empty(promise));
+        shared.watch(Watcher::Empty(promise));
         if within(&self.handle.0, term.left(), empty).await.is_none() {
             report.add(self.report(false));
         }
@@ -263,7 +288,7 @@ impl fmt::Debug for WorkerCore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkerCore")
             .field("name", &self.shared().options.name)
-            .field("closed", &self.shared().is_closed())
+            .field("closed", &self.shared().is_refusing())
             .field("metrics", &self.metrics())
             .finish()
     }

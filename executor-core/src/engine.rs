@@ -17,7 +17,7 @@ use crate::time::When;
 use crate::time::clockwork::Clockwork;
 use crate::time::delayed::Delayed;
 use crate::wait;
-use crate::{Completion, RejectReason};
+use crate::{BuildError, Completion, RejectReason};
 
 pub use crate::error::check_range;
 pub use crate::in_place::InPlace;
@@ -39,13 +39,15 @@ pub mod sync {
 }
 
 /// Makes the core shut `executor` down with itself.
-pub fn adopt(core: &WorkerCore, executor: Weak<dyn Lifecycle>) {
-    core.shared().adopt(executor);
-}
-
-/// Whether the core refuses work.
-pub fn is_closed(core: &WorkerCore) -> bool {
-    core.shared().is_closed()
+///
+/// # Errors
+/// [`BuildError::Closed`] when that has begun already: the executor must go.
+pub fn adopt(core: &WorkerCore, executor: Weak<dyn Lifecycle>) -> Result<(), BuildError> {
+    if core.shared().adopt(executor) {
+        Ok(())
+    } else {
+        Err(BuildError::Closed)
+    }
 }
 
 /// Lets the workers of a closed core leave, if what kept them is gone.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use executor_core::engine::{adopt, check_range, is_closed};
+use executor_core::engine::{adopt, check_range};
 use executor_core::{BuildError, Environment, WorkerCore};
 
 use crate::executor::ParallelExecutor;
@@ -70,9 +70,6 @@ impl ParallelBuilder {
     pub fn build(self) -> Result<ParallelExecutor, BuildError> {
         check_range("max_concurrency", self.max_concurrency, 1, MAX_CONCURRENCY)?;
         check_range("queue", self.queue, 1, u32::MAX as usize)?;
-        if is_closed(&self.core) {
-            return Err(BuildError::Closed);
-        }
         let core = self.core.clone();
         let gate = Gate::new(
             self.core,
@@ -81,7 +78,7 @@ impl ParallelBuilder {
             self.queue,
         );
         let weak: std::sync::Weak<Gate> = Arc::downgrade(&gate);
-        adopt(&core, weak);
+        adopt(&core, weak)?;
         Ok(ParallelExecutor::new(gate))
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Weak};
 
-use executor_core::engine::{SerialShared, adopt, check_range, is_closed};
+use executor_core::engine::{SerialShared, adopt, check_range};
 use executor_core::{BuildError, Environment, WorkerCore};
 
 use crate::executor::SerialExecutor;
@@ -141,9 +141,6 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static, S: Send + 'static> SerialBuil
             check_range("queue_total", total, 1, MAX_QUEUE)?;
         }
         check_range("resident_streams", self.resident_streams, 1, usize::MAX)?;
-        if is_closed(&self.core) {
-            return Err(BuildError::Closed);
-        }
         let core = self.core.clone();
         let shared = SerialShared::new(
             self.core,
@@ -154,7 +151,7 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static, S: Send + 'static> SerialBuil
         );
         let registry = Registry::new(shared, self.kind, self.resident_streams);
         let weak: Weak<Common<K, S>> = Arc::downgrade(&registry.common);
-        adopt(&core, weak);
+        adopt(&core, weak)?;
         Ok(SerialExecutor::new(registry))
     }
 }

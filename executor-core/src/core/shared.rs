@@ -18,8 +18,10 @@ use crate::waiting::Waiting;
 use crate::worker::{self, Worker};
 
 pub(super) const OPEN: u8 = 0;
-const STOPPING: u8 = 1;
-const ABORTING: u8 = 2;
+/// A shutdown has begun: nobody joins any more, and whoever has joined is being told.
+const REFUSING: u8 = 1;
+const STOPPING: u8 = 2;
+const ABORTING: u8 = 3;
 
 /// What the builder chose.
 #[derive(Debug, Clone)]
@@ -144,8 +146,14 @@ impl CoreShared {
         self.phase.load(Ordering::Relaxed) == ABORTING
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
+    /// Whether a shutdown has begun.
+    pub(crate) fn is_refusing(&self) -> bool {
         self.phase.load(Ordering::Acquire) != OPEN
+    }
+
+    /// Whether workers leave when there is nothing left.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.phase.load(Ordering::Acquire) >= STOPPING
     }
 
     /// Whether a worker without work may leave.
@@ -236,6 +244,12 @@ impl CoreShared {
         }
     }
 
+    /// Lets nobody join any more; the executors that have.
+    pub(super) fn begin_shutdown(&self) -> Vec<Arc<dyn Lifecycle>> {
+        self.phase.fetch_max(REFUSING, Ordering::SeqCst);
+        self.live_executors()
+    }
+
     /// Refuses new tasks, and lets the workers leave when nothing is left.
     pub(super) fn close(&self, abort: bool) {
         let phase = if abort { ABORTING } else { STOPPING };
@@ -258,13 +272,18 @@ impl CoreShared {
         });
     }
 
-    pub(crate) fn adopt(&self, executor: Weak<dyn Lifecycle>) {
+    /// Lets an executor join; false: a shutdown has begun, and may have missed it.
+    #[must_use]
+    pub(crate) fn adopt(&self, executor: Weak<dyn Lifecycle>) -> bool {
         let mut executors = self
             .executors
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         executors.retain(|known| known.strong_count() != 0);
         executors.push(executor);
+        drop(executors);
+        // After the lock: a shutdown that has not seen it has said so before it looked.
+        !self.is_refusing()
     }
 }
 

@@ -28,7 +28,11 @@ pub(crate) trait Kind {
     type Key: Default + Clone + Send + Sync + 'static;
 
     /// An executor with room for everything, whose name is `name`.
-    fn wide(core: &WorkerCore, name: &str) -> Self::Executor;
+    fn build(core: &WorkerCore, name: &str) -> Result<Self::Executor, BuildError>;
+    /// The same, on a core that is open.
+    fn wide(core: &WorkerCore, name: &str) -> Self::Executor {
+        Self::build(core, name).expect("legal options")
+    }
     /// An executor that runs one message of a key at a time and queues `queue` more.
     fn narrow(core: &WorkerCore, queue: usize) -> Self::Executor;
     /// An executor that lends a service to its handlers.

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use executor_core::{
-    Envelope, ExecuteError, Executor, Failure, RejectReason, Shutdown, WorkerCore,
+    BuildError, Envelope, ExecuteError, Executor, Failure, RejectReason, Shutdown, WorkerCore,
 };
 
 use super::{DEADLINE, Gate, Kind, is_pending, on_every_host};
@@ -15,6 +15,8 @@ on_every_host![
     accepted_work_ends_as_aborted_in_an_aborting_shutdown,
     work_that_races_with_a_shutdown_is_handled_or_handed_back,
     shutting_down_the_core_ends_its_executors,
+    a_shutdown_of_the_core_that_is_dropped_goes_on,
+    an_executor_built_beside_a_shutdown_loses_nothing,
 ];
 
 async fn nothing_runs_before_the_first_message_and_ending_twice_is_harmless<S: Kind>(
@@ -230,4 +232,54 @@ async fn shutting_down_the_core_ends_its_executors<S: Kind>(core: WorkerCore) {
     });
     assert_eq!(refused.expect_err("closed").reason, RejectReason::Closed);
     assert!(core.spawn(async {}).is_err());
+}
+
+/// Of an executor that is built beside a shutdown each message is handled, ends as aborted, or comes back.
+async fn an_executor_built_beside_a_shutdown_loses_nothing<S: Kind>(core: WorkerCore) {
+    let (building, begun) = (core.clone(), Gate::new());
+    let started = begun.clone();
+    let builder = std::thread::spawn(move || {
+        let mut submitted = Vec::new();
+        while let Ok(executor) = S::build(&building, "beside") {
+            let handler = |_, _| async { Ok::<_, Infallible>(()) };
+            submitted.extend(executor.try_submit(S::Key::default(), Envelope::new(()), handler));
+            started.one();
+        }
+        submitted
+    });
+    begun.pass().await;
+    assert!(core.shutdown(Shutdown::Drain, DEADLINE).await.is_complete());
+    for completion in builder.join().expect("no panic") {
+        completion.await.expect("handled");
+    }
+}
+
+async fn a_shutdown_of_the_core_that_is_dropped_goes_on<S: Kind>(core: WorkerCore) {
+    let (first, second) = (S::wide(&core, "first"), S::wide(&core, "second"));
+    let gate = Gate::new();
+    let passing = gate.clone();
+    let running = first.try_submit(
+        S::Key::default(),
+        Envelope::new(()),
+        move |_, _| async move {
+            passing.pass().await;
+            Ok::<_, Infallible>(())
+        },
+    );
+    let mut shutdown = Box::pin(core.shutdown(Shutdown::Drain, DEADLINE));
+    assert!(is_pending(&mut shutdown).await);
+    drop(shutdown);
+    for executor in [first, second] {
+        let refused = executor.try_submit(S::Key::default(), Envelope::new(()), |_, _| async {
+            Ok::<_, Infallible>(())
+        });
+        assert_eq!(refused.expect_err("closed").reason, RejectReason::Closed);
+    }
+    assert_eq!(S::build(&core, "late").err(), Some(BuildError::Closed));
+    assert!(core.callbacks().call(|| {}).is_err());
+    assert!(core.spawn(async {}).is_err());
+    gate.open();
+    running.expect("room").await.expect("handled");
+    // Who asks again only waits for what goes on by itself.
+    assert!(core.shutdown(Shutdown::Drain, DEADLINE).await.is_complete());
 }

@@ -12,12 +12,11 @@ impl Kind for Subject {
     type State = ();
     type Key = ();
 
-    fn wide(core: &WorkerCore, name: &str) -> ParallelExecutor {
+    fn build(core: &WorkerCore, name: &str) -> Result<ParallelExecutor, BuildError> {
         ParallelExecutor::builder(core)
             .max_concurrency(8)
             .name(name)
             .build()
-            .expect("legal options")
     }
 
     fn narrow(core: &WorkerCore, queue: usize) -> ParallelExecutor {

@@ -13,11 +13,8 @@ impl Kind for Subject {
     type State = ();
     type Key = u64;
 
-    fn wide(core: &WorkerCore, name: &str) -> SerialExecutor<u64> {
-        SerialExecutor::builder(core)
-            .name(name)
-            .build()
-            .expect("legal options")
+    fn build(core: &WorkerCore, name: &str) -> Result<SerialExecutor<u64>, BuildError> {
+        SerialExecutor::builder(core).name(name).build()
     }
 
     fn narrow(core: &WorkerCore, queue: usize) -> SerialExecutor<u64> {
