@@ -17,16 +17,26 @@ pub enum RejectReason {
         limit: usize,
     },
     /// All queues of the executor together are full.
-    #[error("the executor is full at {limit} queued messages over all streams: retry later")]
+    #[error(
+        "the executor is full at {limit} queued messages over all streams: retry later, or wait with `submit_wait`"
+    )]
     TotalFull {
         /// The bound that was reached, in messages.
+        limit: usize,
+    },
+    /// No permit is free, or somebody waits for one.
+    #[error("none of the {limit} permits is free: retry later, or wait with `execute`")]
+    NoPermit {
+        /// How many handlers may run at a time.
         limit: usize,
     },
     /// The executor or its core no longer accepts work.
     #[error("closed: shutdown has begun, send the message elsewhere")]
     Closed,
     /// Waiting for this message would wait for itself.
-    #[error("would deadlock: {0}; use `submit` to queue behind the running handler")]
+    #[error(
+        "would deadlock: {0}; `submit` it behind the running handler, and do not await it there"
+    )]
     WouldDeadlock(CallChain),
 }
 
@@ -34,7 +44,10 @@ impl RejectReason {
     /// Whether there was no room, so that waiting may help.
     #[must_use]
     pub const fn is_full(&self) -> bool {
-        matches!(self, Self::Full { .. } | Self::TotalFull { .. })
+        matches!(
+            self,
+            Self::Full { .. } | Self::TotalFull { .. } | Self::NoPermit { .. }
+        )
     }
 }
 
@@ -79,11 +92,8 @@ impl<W> fmt::Display for Rejected<W> {
     }
 }
 
-impl<W> std::error::Error for Rejected<W> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.reason)
-    }
-}
+/// Without a source: the reason is in its text already.
+impl<W> std::error::Error for Rejected<W> {}
 
 /// What a handler panicked with.
 ///
@@ -92,6 +102,11 @@ pub struct Panic(Box<Payload>);
 
 /// What a panic carries.
 type Payload = Box<dyn Any + Send>;
+
+// SAFETY: shared, it lends its payload only as text, a `&'static str` or a `String`, which are `Sync`.
+unsafe impl Sync for Panic {}
+
+impl std::error::Error for Panic {}
 
 impl Panic {
     pub(crate) fn new(payload: Payload) -> Self {
@@ -163,7 +178,7 @@ pub enum Failure<E = Infallible> {
     #[error(transparent)]
     Handler(E),
     /// The handler panicked; later messages are not affected.
-    #[error("{0}")]
+    #[error(transparent)]
     Panicked(Panic),
     /// It was cancelled before it started.
     #[error("cancelled before it started")]
@@ -171,8 +186,8 @@ pub enum Failure<E = Infallible> {
     /// Its deadline passed before it started.
     #[error("expired: its deadline passed before it started")]
     Expired,
-    /// A shutdown in abort mode ended it.
-    #[error("aborted by a shutdown")]
+    /// Its executor, core or runtime ended before it did.
+    #[error("aborted: its executor, core or runtime ended before it did")]
     Aborted,
     /// The stream's state could not be made; the next message tries again.
     #[error(transparent)]
@@ -180,7 +195,7 @@ pub enum Failure<E = Infallible> {
 }
 
 /// Why `execute` gave no value.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum ExecuteError<M, E> {
     /// It was not admitted; the envelope is inside. In a box, so that the results of the messages
     /// that were admitted stay small.
@@ -190,7 +205,7 @@ pub enum ExecuteError<M, E> {
     #[error(transparent)]
     Handler(E),
     /// The handler panicked; later messages are not affected.
-    #[error("{0}")]
+    #[error(transparent)]
     Panicked(Panic),
     /// It was cancelled before it started.
     #[error("cancelled before it started")]
@@ -198,12 +213,27 @@ pub enum ExecuteError<M, E> {
     /// Its deadline passed before it started.
     #[error("expired: its deadline passed before it started")]
     Expired,
-    /// A shutdown in abort mode ended it.
-    #[error("aborted by a shutdown")]
+    /// Its executor, core or runtime ended before it did.
+    #[error("aborted: its executor, core or runtime ended before it did")]
     Aborted,
     /// The stream's state could not be made; the next message tries again.
     #[error(transparent)]
     State(StateError),
+}
+
+/// Whatever the message is.
+impl<M, E: fmt::Debug> fmt::Debug for ExecuteError<M, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rejected(rejected) => f.debug_tuple("Rejected").field(rejected).finish(),
+            Self::Handler(error) => f.debug_tuple("Handler").field(error).finish(),
+            Self::Panicked(panic) => f.debug_tuple("Panicked").field(panic).finish(),
+            Self::Cancelled => f.write_str("Cancelled"),
+            Self::Expired => f.write_str("Expired"),
+            Self::Aborted => f.write_str("Aborted"),
+            Self::State(error) => f.debug_tuple("State").field(error).finish(),
+        }
+    }
 }
 
 impl<M, E> From<Failure<E>> for ExecuteError<M, E> {

@@ -128,7 +128,7 @@ impl Gate {
         if free {
             Ok(())
         } else {
-            Err(RejectReason::Full { limit })
+            Err(RejectReason::NoPermit { limit })
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod callbacks;
 mod completions;
+mod errors;
 mod eventually;
 mod hosts;
 mod ledger;

@@ -168,7 +168,7 @@ fn try_execute_on_a_full_executor_refuses_without_waiting() {
             .expect_err("the permit is held before the first poll");
         assert_eq!(
             (refused.reason, refused.work.payload),
-            (RejectReason::Full { limit: 1 }, 2)
+            (RejectReason::NoPermit { limit: 1 }, 2)
         );
         assert_eq!(held.await.expect("handled"), 1);
         // Beyond tokio's cooperative budget, where its own semaphore says Pending with permits free.
