@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use crate::cell::{self, CellRef, Header, LiveCell};
 use crate::deadline::{Deadline, now, origin};
 use crate::envelope::{Envelope, Lineage};
+use crate::environment::Environment;
 use crate::frame;
 use crate::pool::{BLOCK_SIZES, PoolBox};
 use crate::services::MissingService;
@@ -243,15 +244,14 @@ impl<S> PolicyContext<S> {
     /// none.
     ///
     /// # Panics
-    /// When it is polled for the first time outside of the handler.
+    /// When the context is that of a structured execution (`ParallelExecutor::execute`), and this is polled
+    /// for the first time outside of its handler.
     pub async fn expired(&self) {
         let Some(deadline) = self.deadline() else {
             return std::future::pending().await;
         };
-        let core = frame::current()
-            // SAFETY: the executor outlives the polls of its handlers.
-            .and_then(|frame| unsafe { &*frame.environment() }.core().cloned())
-            .expect("a handler asks for its own deadline");
+        let core = self.environment().and_then(Environment::core).cloned();
+        let core = core.expect("`expired` is polled in the handler that the context was made for");
         crate::time::sleep::until(&core, deadline).await;
     }
 
@@ -304,16 +304,25 @@ impl<S> PolicyContext<S> {
     /// A service that the executor was built with.
     ///
     /// # Errors
-    /// [`MissingService`] names the type when there is none, or when the call is not made from
-    /// inside the handler.
+    /// [`MissingService`] names the type when there is none, or when the context is that of a structured
+    /// execution (`ParallelExecutor::execute`) and the call is not made from inside its handler.
     pub fn service<T: Any + Send + Sync>(&self) -> Result<Arc<T>, MissingService> {
-        let Some(frame) = frame::current() else {
-            return Err(MissingService {
-                type_name: std::any::type_name::<T>(),
-            });
+        let environment = self.environment();
+        let environment = environment.ok_or(MissingService::OutsideHandler {
+            type_name: std::any::type_name::<T>(),
+        })?;
+        environment.services.get::<T>()
+    }
+
+    /// The executor's; without a cell it is known inside the handler alone.
+    fn environment(&self) -> Option<&Environment> {
+        let environment = match self.cell() {
+            // SAFETY: near, I1: the cell lives.
+            Some(cell) => unsafe { LiveCell::new(cell) }.environment(),
+            None => frame::current()?.environment(),
         };
-        // SAFETY: the executor outlives the polls of its handlers.
-        unsafe { &*frame.environment() }.services.get::<T>()
+        // SAFETY: the executor outlives its messages and the polls of its handlers.
+        Some(unsafe { &*environment })
     }
 
     /// Records a decision: which rule, whether it matched, and why.

@@ -72,4 +72,5 @@ pub use time::every::{Schedule, Tick};
 pub use time::sleep::{Elapsed, Interval, MissedTick, Sleep};
 pub use time::{DEFAULT_TICK, When};
 pub use trail::{Decision, RETAINED_TRAILS, Trail, retained_trails};
+pub use uuid::Uuid;
 pub use worker::MAX_BATCH;

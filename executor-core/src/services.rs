@@ -4,14 +4,36 @@ use std::any::{Any, TypeId, type_name};
 use std::fmt;
 use std::sync::Arc;
 
-/// The error of asking for a service that the executor was not built with.
+/// Why a handler was not given a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "no service of type `{type_name}` was given to the executor: add it with `.service(..)` when building"
-)]
-pub struct MissingService {
+#[non_exhaustive]
+pub enum MissingService {
+    /// The executor was not built with one.
+    #[error(
+        "no service of type `{type_name}` was given to the executor: add it with `.service(..)` when building"
+    )]
+    NotGiven {
+        /// The full name of the type asked for.
+        type_name: &'static str,
+    },
+    /// The context of a structured execution was asked outside of its handler.
+    #[error(
+        "the service of type `{type_name}` was asked for outside of the handler: ask in it, and take the `Arc` along"
+    )]
+    OutsideHandler {
+        /// The full name of the type asked for.
+        type_name: &'static str,
+    },
+}
+
+impl MissingService {
     /// The full name of the type asked for.
-    pub type_name: &'static str,
+    #[must_use]
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Self::NotGiven { type_name } | Self::OutsideHandler { type_name } => type_name,
+        }
+    }
 }
 
 /// A map from a type to the one shared value of that type.
@@ -55,12 +77,12 @@ impl Services {
     /// Returns the service of type `T`.
     ///
     /// # Errors
-    /// [`MissingService`], which names `T`, if none was added.
+    /// [`MissingService::NotGiven`], which names `T`, if none was added.
     pub fn get<T: Any + Send + Sync>(&self) -> Result<Arc<T>, MissingService> {
         self.position(TypeId::of::<T>())
             .ok()
             .and_then(|at| Arc::clone(&self.entries[at].value).downcast().ok())
-            .ok_or(MissingService {
+            .ok_or(MissingService::NotGiven {
                 type_name: type_name::<T>(),
             })
     }
@@ -125,12 +147,12 @@ mod tests {
         let mut services = Services::new();
         services.insert(Ledger(1));
         let error = services.get::<Clock>().err().unwrap();
-        assert_eq!(error.type_name, std::any::type_name::<Clock>());
+        assert_eq!(error.type_name(), std::any::type_name::<Clock>());
         assert_eq!(
             error.to_string(),
             format!(
                 "no service of type `{}` was given to the executor: add it with `.service(..)` when building",
-                error.type_name
+                error.type_name()
             )
         );
     }

@@ -18,8 +18,9 @@ pub use delay::Delay;
 pub use execute::Execute;
 pub use executor::{ParallelExecutor, ParallelMetrics};
 pub use executor_core::{
-    BuildError, Completion, CoreBuilder, CoreMetrics, Decision, Delayed, Elapsed, Envelope,
-    ExecuteError, Executor, Failure, Hop, HopKind, Interval, JoinAll, MissedTick, MissingService,
-    Panic, PolicyContext, RejectReason, Rejected, Report, Schedule, Shutdown, Sleep, Submission,
-    Tick, Totals, Trail, VirtualClock, When, WorkerCore, join_all,
+    BuildError, CallChain, Callbacks, Completion, CoreBuilder, CoreMetrics, Decision, Delayed,
+    Elapsed, Envelope, ExecuteError, Executor, Failure, Hop, HopKind, Interval, JoinAll,
+    MissedTick, MissingService, Panic, PolicyContext, RejectReason, Rejected, Report, Schedule,
+    Shutdown, Sleep, StateError, Submission, Tick, Totals, Trail, Uuid, VirtualClock, When,
+    WorkerCore, join_all,
 };

@@ -13,10 +13,11 @@ pub use builder::{DEFAULT_QUEUE_PER_STREAM, DEFAULT_RESIDENT_STREAMS, SerialBuil
 pub use delay::Delay;
 pub use executor::SerialExecutor;
 pub use executor_core::{
-    Batch, BuildError, CallChain, Completion, CoreBuilder, CoreMetrics, Decision, Delayed, Elapsed,
-    Envelope, ExecuteError, Executor, Failure, Hop, HopKind, Interval, JoinAll, MissedTick,
-    MissingService, Panic, PolicyContext, RejectReason, Rejected, Report, Schedule, Shutdown,
-    Sleep, Submission, Tick, Totals, Trail, VirtualClock, When, WorkerCore, join_all,
+    Batch, BuildError, CallChain, Callbacks, Completion, CoreBuilder, CoreMetrics, Decision,
+    Delayed, Elapsed, Envelope, ExecuteError, Executor, Failure, Hop, HopKind, Interval, JoinAll,
+    MissedTick, MissingService, Panic, PolicyContext, RejectReason, Rejected, Report, Schedule,
+    Shutdown, Sleep, StateError, Submission, Tick, Totals, Trail, Uuid, VirtualClock, When,
+    WorkerCore, join_all,
 };
 pub use registry::SerialMetrics;
 pub use stream::Stream;

@@ -14,6 +14,7 @@ use super::{Kind, on_every_host};
 on_every_host![
     a_context_tells_its_message_and_lends_services,
     a_missing_service_is_named,
+    a_context_lends_services_outside_of_its_handler_too,
     an_envelope_reaches_its_handler_whole,
     messages_made_by_handlers_continue_the_conversation,
     decisions_are_kept_in_order_and_given_back,
@@ -67,6 +68,20 @@ async fn a_context_tells_its_message_and_lends_services<S: Kind>(core: WorkerCor
     assert_eq!(clerk.0.load(Ordering::SeqCst), 4);
 }
 
+async fn a_context_lends_services_outside_of_its_handler_too<S: Kind>(core: WorkerCore) {
+    let executor = S::lending(&core, Clerk::default());
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let handler = |_, context: PolicyContext<S::State>| async move {
+        let _receiver_waits = sender.send(context);
+        Ok::<_, Infallible>(())
+    };
+    let submitted = executor.try_submit(S::Key::default(), Envelope::new(()), handler);
+    let context = receiver.await.expect("sent");
+    assert!(context.service::<Clerk>().is_ok());
+    drop(context);
+    submitted.expect("room").await.expect("handled");
+}
+
 async fn a_missing_service_is_named<S: Kind>(core: WorkerCore) {
     let executor = S::lending(&core, Clerk::default());
     let asked = executor.execute(
@@ -78,7 +93,7 @@ async fn a_missing_service_is_named<S: Kind>(core: WorkerCore) {
         },
     );
     let missing = asked.await.expect("handled").expect_err("nobody gave it");
-    assert_eq!(missing.type_name, std::any::type_name::<Nobody>());
+    assert_eq!(missing.type_name(), std::any::type_name::<Nobody>());
     assert!(missing.to_string().contains("Nobody"), "{missing}");
 }
 

@@ -1,10 +1,13 @@
 //! The limit, and who waits for it.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use executor_parallel::{Envelope, ExecuteError, ParallelExecutor, RejectReason, WorkerCore};
+use executor_parallel::{
+    Envelope, ExecuteError, MissingService, ParallelExecutor, PolicyContext, RejectReason,
+    WorkerCore,
+};
 
 use crate::contract::{DEADLINE, Gate, Host, is_pending, run};
 
@@ -150,6 +153,27 @@ fn a_waiter_that_was_given_its_permit_and_gives_up_hands_it_on() {
             ),
             (1, 2)
         );
+    });
+}
+
+#[test]
+fn the_context_of_a_structured_execution_says_where_it_was_to_be_asked() {
+    run(Host::Threads, |core| async move {
+        let executor = ParallelExecutor::builder(&core).service(7_u8).build();
+        let executor = executor.expect("legal options");
+        let kept = Arc::new(Mutex::new(None));
+        let keep = Arc::clone(&kept);
+        let handler = move |_: Envelope<()>, context: PolicyContext| async move {
+            let inside = context.service::<u8>().map(|service| *service);
+            *keep.lock().expect("whole") = Some(context);
+            Ok::<_, Infallible>(inside)
+        };
+        let inside = executor.execute(Envelope::new(()), handler).await;
+        assert_eq!(inside.expect("handled"), Ok(7));
+        let context = kept.lock().expect("whole").take().expect("kept");
+        let outside = context.service::<u8>().expect_err("outside");
+        assert_eq!(outside, MissingService::OutsideHandler { type_name: "u8" });
+        assert!(outside.to_string().contains("outside of the handler"));
     });
 }
 
