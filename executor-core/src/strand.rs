@@ -183,11 +183,15 @@ impl<O: StreamOwner> Strand<O> {
         self.owner.shared().counters().add_handled(handled);
     }
 
-    /// Drops the state of an idle stream, in its turn: a message that comes meanwhile waits, and
-    /// then starts from fresh state.
-    pub fn retire_state(self: &Arc<Self>) {
+    /// Drops the state of an idle stream that only `keepers` hold, in its turn: a message that comes
+    /// meanwhile waits, and then starts from fresh state.
+    pub fn retire_state(self: &Arc<Self>, keepers: usize) {
         if self.head.word.try_own() {
-            self.forget_state();
+            // Looked at in its turn: who has a handle by now may have seen the state, and who takes one
+            // later has not.
+            if Arc::strong_count(self) == keepers {
+                self.forget_state();
+            }
             self.let_go();
         }
     }

@@ -74,7 +74,10 @@ pub(crate) fn block_on<R>(
         (Arc::clone(&bell), Waker::from(bell))
     });
     let result = loop {
-        bell.rung.store(false, Ordering::Relaxed);
+        // ORDERING: a swap, so that the poll looks after it: a bell that is registered already is not
+        // registered again, and the ring that follows the poll's look must not be wiped out by a store that
+        // comes after it. Acquire shows what was done before a ring that is wiped out here.
+        bell.rung.swap(false, Ordering::Acquire);
         if let Poll::Ready(value) = poll(&mut Context::from_waker(&waker)) {
             break Some(value);
         }

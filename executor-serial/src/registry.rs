@@ -166,7 +166,7 @@ where
     }
 
     /// Evicts idle streams and says how many; the next automatic sweep comes when half as many as
-    /// the limit, or as are left, have been added.
+    /// the limit, or as are left if these are more, have been added.
     pub(crate) fn sweep(&self) -> usize {
         self.sweep_at.store(usize::MAX, Ordering::Relaxed);
         let mut evicted = 0;
@@ -179,7 +179,8 @@ where
             .filter(|entry| unheld(entry.value()))
             .map(|entry| Arc::clone(entry.value()))
             .collect();
-        idle.iter().for_each(Strand::retire_state);
+        // Those of the map and of this list alone.
+        idle.iter().for_each(|stream| stream.retire_state(2));
         drop(idle);
         let accounting = self.accounting();
         // A key whose drop panics ends this sweep early, and nothing else.
@@ -200,8 +201,9 @@ where
             });
         });
         let left = self.resident.fetch_sub(evicted, Ordering::Relaxed) - evicted;
+        let more = self.limit.max(left) / 2;
         self.sweep_at
-            .store(self.limit.max(left + self.limit / 2), Ordering::Relaxed);
+            .store(self.limit.max(left + more), Ordering::Relaxed);
         drop(accounting);
         drop(batch);
         tracing::debug!(

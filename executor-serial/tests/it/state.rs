@@ -1,13 +1,14 @@
 //! States, their factories, and eviction.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::panic::resume_unwind;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
-use executor_serial::{Envelope, ExecuteError, SerialExecutor};
+use executor_serial::{Envelope, ExecuteError, PolicyContext, SerialExecutor, Stream};
 
 use crate::contract::eventually::in_time;
 use crate::contract::{DEADLINE, Host, run};
@@ -83,6 +84,69 @@ fn a_kept_waker_keeps_its_stream_and_no_longer() {
         assert_eq!(executor.evict_idle(), 0, "its waker is kept");
         drop(kept.lock().expect("whole").take());
         assert_eq!(executor.evict_idle(), 1);
+    });
+}
+
+/// What the first state that a sweep drops does, given the key of the other.
+type Meanwhile = Arc<Mutex<Option<Box<dyn FnOnce(u64) + Send>>>>;
+
+struct Counted {
+    key: u64,
+    count: u64,
+    meanwhile: Meanwhile,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let meanwhile = self.meanwhile.lock().expect("whole").take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile(1 - self.key);
+        }
+    }
+}
+
+/// Counts on a stream that is idle, so that it runs here.
+fn count_now(stream: &Stream<u64, Counted>) -> u64 {
+    let handler = |_: Envelope<()>, mut context: PolicyContext<Counted>| async move {
+        context.state().count += 1;
+        Ok::<_, Infallible>(context.state().count)
+    };
+    let mut counted = pin!(stream.execute(Envelope::new(()), handler));
+    match counted
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
+        Poll::Ready(count) => count.expect("handled"),
+        Poll::Pending => panic!("it ran elsewhere"),
+    }
+}
+
+#[test]
+fn a_stream_that_is_used_while_a_sweep_goes_on_keeps_its_state() {
+    run(Host::Threads, |core| async move {
+        let meanwhile = Meanwhile::default();
+        let shared = Arc::clone(&meanwhile);
+        let executor: SerialExecutor<u64, Counted> = SerialExecutor::builder(&core)
+            .state(move |&key| Counted {
+                key,
+                count: 0,
+                meanwhile: Arc::clone(&shared),
+            })
+            .build()
+            .expect("legal");
+        for key in [0, 1] {
+            assert_eq!(count_now(&executor.stream(&key)), 1);
+        }
+        let (used, inner) = (Arc::new(Mutex::new(None)), executor.clone());
+        let keep = Arc::clone(&used);
+        *meanwhile.lock().expect("whole") = Some(Box::new(move |other| {
+            let other = inner.stream(&other);
+            assert_eq!(count_now(&other), 2);
+            *keep.lock().expect("whole") = Some(other);
+        }));
+        assert_eq!(executor.evict_idle(), 1);
+        let used = used.lock().expect("whole").take();
+        assert_eq!(count_now(&used.expect("taken by the sweep")), 3);
     });
 }
 
