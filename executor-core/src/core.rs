@@ -1,6 +1,7 @@
 //! The worker core: the workers that all executors built on it share.
 
 mod builder;
+pub(crate) mod leftovers;
 mod shared;
 
 use std::fmt;

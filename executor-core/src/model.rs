@@ -13,6 +13,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
 
+use crate::core::leftovers::Leftovers;
 use crate::sleep::{Lain, Sleepers};
 use crate::strand_word::{LetGo, Push, StrandWord};
 use crate::sync::{AtomicUsize, Ordering, model_fence};
@@ -288,5 +289,46 @@ fn a_searcher_that_leaves_passes_the_push_on() {
         sleeper.join().unwrap();
         leaver.join().unwrap();
         workers.assert_no_lost_wake();
+    });
+}
+
+// ---- when the last worker is gone ------------------------------------------------------------
+
+#[test]
+fn what_is_pushed_when_nobody_is_left_is_run_by_who_pushed_or_who_is_at_it() {
+    struct Left {
+        leftovers: Leftovers,
+        lane: AtomicUsize,
+        ran: UnsafeCell<usize>,
+    }
+    // SAFETY: loom tracks the accesses, which is the point of the model.
+    unsafe impl Sync for Left {}
+
+    impl Left {
+        fn push(&self) {
+            self.lane.fetch_add(1, Ordering::SeqCst);
+            self.leftovers.run(
+                || self.lane.load(Ordering::SeqCst) != 0,
+                || {
+                    let taken = self.lane.swap(0, Ordering::Acquire);
+                    // SAFETY: whoever runs is alone, which loom checks.
+                    self.ran.with_mut(|ran| unsafe { *ran += taken });
+                },
+            );
+        }
+    }
+
+    loom::model(|| {
+        let left = Arc::new(Left {
+            leftovers: Leftovers::new(),
+            lane: AtomicUsize::new(0),
+            ran: UnsafeCell::new(0),
+        });
+        let other = Arc::clone(&left);
+        let pusher = thread::spawn(move || other.push());
+        left.push();
+        pusher.join().unwrap();
+        // SAFETY: all threads were joined.
+        assert_eq!(left.ran.with(|ran| unsafe { *ran }), 2);
     });
 }

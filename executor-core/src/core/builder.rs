@@ -7,6 +7,7 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 use tokio::runtime::Handle;
 
+use super::leftovers::Leftovers;
 use super::shared::{OPEN, Options};
 use super::{CoreHandle, CoreShared, DEFAULT_BUDGET, MAX_WORKERS, WorkerCore};
 use crate::error::{BuildError, check_range};
@@ -143,6 +144,7 @@ impl CoreBuilder {
             sleepers: Sleepers::new(workers),
             waiting: Waiting::new(workers),
             phase: AtomicU8::new(OPEN),
+            leftovers: Leftovers::new(),
             running: AtomicUsize::new(workers),
             watchers: Mutex::default(),
             watched: AtomicUsize::new(0),

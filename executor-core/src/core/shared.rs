@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, Weak};
 
 use crossbeam_utils::CachePadded;
 
+use super::leftovers::Leftovers;
 use crate::frame;
 use crate::lane::{Lane, Link, Pushed};
 use crate::lifecycle::{Lifecycle, Shutdown};
@@ -22,6 +23,8 @@ pub(super) const OPEN: u8 = 0;
 const REFUSING: u8 = 1;
 const STOPPING: u8 = 2;
 const ABORTING: u8 = 3;
+/// The runtime has dropped the last worker: what is pushed is run, to its end, by who pushes it.
+const ABANDONED: u8 = 4;
 
 /// What the builder chose.
 #[derive(Debug, Clone)]
@@ -48,6 +51,7 @@ pub(crate) struct CoreShared {
     pub(super) watched: AtomicUsize,
     pub(super) executors: Mutex<Vec<Weak<dyn Lifecycle>>>,
     pub(crate) timers: Timers,
+    pub(super) leftovers: Leftovers,
 }
 
 /// Somebody who waits for the workers.
@@ -94,8 +98,12 @@ impl CoreShared {
     /// Sees to it that somebody comes for what was pushed into an empty lane.
     #[inline]
     fn announce(&self, lane: &Lane) {
-        if self.sleepers.would_wake_for_work() && !self.is_taken_soon(lane) {
-            self.wake_for_work();
+        if self.sleepers.would_wake_for_work() {
+            if !self.is_taken_soon(lane) {
+                self.wake_for_work();
+            }
+        } else if self.phase.load(Ordering::SeqCst) == ABANDONED {
+            self.run_leftovers();
         }
     }
 
@@ -143,7 +151,7 @@ impl CoreShared {
     }
 
     pub(crate) fn is_aborting(&self) -> bool {
-        self.phase.load(Ordering::Relaxed) == ABORTING
+        self.phase.load(Ordering::Relaxed) >= ABORTING
     }
 
     /// Whether a shutdown has begun.
@@ -207,17 +215,28 @@ impl CoreShared {
         last
     }
 
-    /// The runtime has dropped all workers with work left: what is queued or waits ends as aborted,
-    /// on this thread.
+    /// The runtime has dropped all workers with work left: what is queued or waits ends as aborted, on
+    /// this thread, and what comes later on the thread that it comes from.
     pub(crate) fn abandon(&self) {
         self.close(true);
+        self.phase.store(ABANDONED, Ordering::SeqCst);
         self.live_executors()
             .iter()
             .for_each(|executor| executor.refuse(Shutdown::Abort));
-        let _duty = worker::OnDuty::new(self, 0);
-        let mut runner = worker::Runner::resumed(self, 0, false, worker::Pace::default());
-        // A handler that drops the runtime has not called what is aborted here, and is not waited for.
-        frame::apart(|| while runner.run_batch() {});
+        self.run_leftovers();
+    }
+
+    #[cold]
+    fn run_leftovers(&self) {
+        self.leftovers.run(
+            || self.has_work(),
+            || {
+                let _duty = worker::OnDuty::new(self, 0);
+                let mut runner = worker::Runner::resumed(self, 0, false, worker::Pace::default());
+                // Whatever this thread was at has not called what is aborted here, and is not waited for.
+                frame::apart(|| while runner.run_batch() {});
+            },
+        );
     }
 
     fn resolve(&self, which: impl Fn(&Watcher) -> bool) {
@@ -252,12 +271,13 @@ impl CoreShared {
 
     /// Refuses new tasks, and lets the workers leave when nothing is left.
     pub(super) fn close(&self, abort: bool) {
-        let phase = if abort { ABORTING } else { STOPPING };
-        self.phase.fetch_max(phase, Ordering::SeqCst);
+        // The phase last: a worker that reads it finds in the lanes all that was ever accepted.
+        self.close_timers();
         for worker in &self.workers {
             worker.lane.close();
         }
-        self.close_timers();
+        let phase = if abort { ABORTING } else { STOPPING };
+        self.phase.fetch_max(phase, Ordering::SeqCst);
         if abort {
             self.abort_waiting();
         }

@@ -27,9 +27,13 @@ pub(crate) struct Kind {
 
 /// A task of the core, or a call.
 pub(crate) static TASK: Kind = Kind {
+    // A turn that finds the timers open comes before the sweep that closes them, and that before the
+    // workers may leave.
     admit: |cell, core| {
-        core.push_admitted(cell.cast());
-        Some(ptr::null())
+        core.timers.is_open().then(|| {
+            core.push_admitted(cell.cast());
+            ptr::null()
+        })
     },
     settle: |_| {},
     end: end_cell,

@@ -2,14 +2,17 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Duration;
 
-use executor_core::{Completion, Shutdown, WorkerCore, join_all};
+use executor_core::{Completion, Shutdown, VirtualClock, WorkerCore, join_all};
 
 use crate::eventually::DEADLINE;
 #[cfg(target_os = "linux")]
 use crate::eventually::{eventually, threads_named};
+use crate::outcomes::block_on;
 
 /// Runs a test on two threads, and on both kinds of runtime, under the deadline.
 fn on_every_host<F: Future<Output = ()>>(test: impl Fn(WorkerCore) -> F) {
@@ -193,6 +196,44 @@ fn a_closed_core_gives_futures_and_closures_back() {
         assert_eq!(core.spawn(async { 5 }).expect_err("closed").work.await, 5);
         assert!(core.spawn_detached(async {}).is_err());
     });
+}
+
+#[test]
+fn what_a_closing_core_accepts_has_an_outcome() {
+    for round in 0..3_000 {
+        let clock = VirtualClock::new();
+        let core = WorkerCore::threads(1).clock(&clock).build();
+        let core = core.expect("threads");
+        let timer = core.spawn_fn_after(Duration::from_secs(1), || ());
+        let timer = timer.expect("open");
+        let (spawning, met) = (core.clone(), Arc::new(Barrier::new(2)));
+        let meeting = Arc::clone(&met);
+        let spawner = thread::spawn(move || {
+            let mut accepted = Vec::new();
+            meeting.wait();
+            if round % 2 == 0 {
+                clock.advance(Duration::from_secs(1));
+            }
+            while let Ok(completion) = spawning.spawn_fn(|| ()) {
+                accepted.push(completion);
+                thread::yield_now();
+            }
+            accepted
+        });
+        met.wait();
+        for _ in 0..round % 64 {
+            std::hint::spin_loop();
+        }
+        let over = block_on(core.shutdown(Shutdown::Drain, DEADLINE));
+        assert!(over.is_complete(), "{over:?}");
+        for completion in spawner.join().expect("no panic") {
+            let outcome = completion.wait_timeout(Duration::from_secs(5));
+            outcome.expect("an outcome").expect("it ran");
+        }
+        // It ran, or ended as aborted.
+        let outcome = timer.into_completion().wait_timeout(Duration::from_secs(5));
+        let _either = outcome.expect("an outcome");
+    }
 }
 
 #[cfg(target_os = "linux")]
