@@ -311,7 +311,12 @@ impl Callbacks {
         &self.life.0
     }
 
-    /// Queues a closure.
+    /// Queues a closure, to run when its turn comes.
+    ///
+    /// It gives a [`Delayed`] for the sake of [`Delayed::cancel`], which takes the call back while
+    /// it is queued. The call is admitted at once, so that nothing in the docs of [`Delayed`] about
+    /// its time applies: it is not pending and cannot be rescheduled, a drain of the core waits for
+    /// it, and a shutdown in drain mode and the drop of the last handle let it run.
     ///
     /// # Errors
     /// After [`WorkerCore::shutdown`] the closure comes back.
@@ -326,7 +331,7 @@ impl Callbacks {
         Ok(Delayed::queued(unsafe { Completion::new(cell) }))
     }
 
-    /// Queues a closure and drops its result.
+    /// Queues a closure, to run when its turn comes, and drops its result.
     ///
     /// # Errors
     /// After [`WorkerCore::shutdown`] the closure comes back.

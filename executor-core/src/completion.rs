@@ -25,6 +25,19 @@ use crate::worker;
 ///
 /// # Cancel safety
 /// Dropping a completion detaches: the work goes on, and its result is dropped where it ends.
+///
+/// # Examples
+/// ```
+/// # use executor_core::WorkerCore;
+/// let core = WorkerCore::threads(1).build()?;
+/// let sum = core.spawn(async { 2 + 3 })?;
+/// assert_eq!(sum.wait()?, 5); // in async code `sum.await?`
+/// match core.spawn_fn(|| "sent")?.cancel() {
+///     Ok(_) => println!("it had not started, and never will"),
+///     Err(started) => assert_eq!(started.wait()?, "sent"),
+/// }
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "a dropped completion discards the result; use the detached variants to say so"]
 pub struct Completion<T, E = Infallible, M = ()> {
     /// None once the outcome was taken.
@@ -157,18 +170,29 @@ impl<T, E, M> Completion<T, E, M> {
 
     /// Blocks the thread until the outcome is there.
     ///
+    /// # Blocking
+    /// It blocks the thread, for as long as the work takes. In async code await the completion
+    /// instead: a thread that drives a tokio runtime drives nothing meanwhile, and where the core's
+    /// workers are tasks of that runtime and no other thread drives it, as in a current-thread
+    /// runtime, this never returns.
+    ///
     /// # Errors
     /// The [`Failure`] with which the work ended.
     ///
     /// # Panics
-    /// On a worker of a core and in a handler, wherever it runs: it may wait for work that waits for
-    /// it. Await the completion there instead.
+    /// On a worker of a core and in a handler, wherever it runs: it may wait for work that waits
+    /// for it. Await the completion there instead. Also when the completion was polled to its end
+    /// before.
     pub fn wait(mut self) -> Result<T, Failure<E>> {
         self.block(None)
             .expect("without a deadline the outcome comes first")
     }
 
-    /// Blocks the thread until the outcome is there or `timeout` is over.
+    /// Blocks the thread until the outcome is there or `timeout` is over, by the system's clock,
+    /// also on a core with a [`VirtualClock`](crate::VirtualClock). [`Duration::MAX`] is no limit.
+    ///
+    /// # Blocking
+    /// As [`Completion::wait`]; where that never returns, this returns when `timeout` is over.
     ///
     /// # Errors
     /// The completion comes back when the time is over; inside, the [`Failure`] of the work.

@@ -85,6 +85,20 @@ impl Parts {
 ///     context
 /// }
 /// ```
+///
+/// # Examples
+/// ```
+/// # use executor_core::{Envelope, Executor, PolicyContext};
+/// // A handler of streams whose state is a balance in cents.
+/// async fn deposit(cents: Envelope<u64>, mut account: PolicyContext<u64>) -> Result<u64, String> {
+///     account.decide("limit", cents.payload > 10_000, "10,000 cents");
+///     *account.state() += cents.payload;
+///     Ok(*account.state())
+/// }
+/// # async fn f(accounts: impl Executor<Key = u64, State = u64>) {
+/// let balance = accounts.execute(7, Envelope::new(500), deposit).await;
+/// # }
+/// ```
 pub struct PolicyContext<S = ()> {
     /// Dropped by the context's drop.
     parts: ManuallyDrop<PoolBox<Parts>>,
@@ -188,8 +202,10 @@ impl<S: Send + 'static> PolicyContext<S> {
 
     /// The stream's state.
     ///
-    /// It was made by the executor's state factory, and is dropped with the stream, or when a
-    /// handler panics.
+    /// It is a cache. The executor's state factory made it at the stream's first message, and makes
+    /// it again after a handler panicked and after the stream was evicted; in both cases what is in
+    /// it is dropped. What must last belongs in storage, from which the factory (`try_state`) loads
+    /// it again, or a `Stream` handle is kept, which keeps the stream resident.
     #[must_use]
     pub fn state(&mut self) -> &mut S {
         let state = if size_of::<S>() == 0 {
@@ -229,29 +245,37 @@ impl<S> PolicyContext<S> {
 
     /// An envelope for a message that this one causes: it inherits the correlation, and its
     /// causation is this message's id.
+    ///
+    /// It inherits nothing else. Its id and time are new, it is a first attempt, and it has no
+    /// deadline, flags, tags, metadata, hops, stream key or aggregate but those that it is given.
     #[inline]
     pub fn envelope<M>(&self, payload: M) -> Envelope<M> {
         Envelope::child_of(self.parts.lineage, payload)
     }
 
-    /// When the message expires; it was checked before the start, and is the handler's to heed now.
+    /// When the message expires, by the clock of the executor's core; it was checked before the
+    /// start, and is the handler's to heed now.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.parts.deadline.instant()
     }
 
     /// Waits until the message's deadline, by the clock of the executor's core; for ever if it has
-    /// none.
+    /// none. Once all workers of the core have left a deadline is over at once.
+    ///
+    /// # Cancel safety
+    /// Dropping it cancels its timer; the deadline may be waited for again.
     ///
     /// # Panics
-    /// When the context is that of a structured execution (`ParallelExecutor::execute`), and this is polled
-    /// for the first time outside of its handler.
+    /// When the message has a deadline, the context is that of a structured execution
+    /// (`ParallelExecutor::execute`), and the first poll is not inside its handler.
     pub async fn expired(&self) {
         let Some(deadline) = self.deadline() else {
             return std::future::pending().await;
         };
         let core = self.environment().and_then(Environment::core).cloned();
-        let core = core.expect("`expired` is polled in the handler that the context was made for");
+        let core =
+            core.expect("`expired` must be polled inside the handler, not in a task of its own");
         crate::time::sleep::until(&core, deadline).await;
     }
 
@@ -278,7 +302,13 @@ impl<S> PolicyContext<S> {
         self.parts.attempt.get()
     }
 
-    /// Whether the holder of the completion asked for cancellation after the start.
+    /// Whether cancellation was asked for after the start, by the holder of the completion, of the
+    /// [`Delayed`](crate::Delayed) or of the [`Schedule`](crate::Schedule).
+    ///
+    /// Nobody can ask for that of an `execute` or a detached message, where it is never true. An
+    /// `execute` of a serial executor goes on when its future is dropped; one of a parallel
+    /// executor is cancelled by that drop, which drops the handler. An abort drops the handler too,
+    /// and does not ask.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         // SAFETY: near, I1: the cell lives.
@@ -286,10 +316,14 @@ impl<S> PolicyContext<S> {
             .is_some_and(|cell| unsafe { cell.as_ref() }.status.is_cancel_requested())
     }
 
-    /// Waits until cancellation is asked for.
+    /// Waits until cancellation is asked for; for ever where nobody can, as in an `execute`: see
+    /// [`PolicyContext::is_cancelled`].
     ///
     /// It is woken through the handler's own task, so poll it there (with `select!` or `join!`), not
     /// in a task of its own.
+    ///
+    /// # Cancel safety
+    /// Dropping it changes nothing; what was asked for stays so.
     pub async fn cancelled(&self) {
         std::future::poll_fn(|_| {
             if self.is_cancelled() {

@@ -36,22 +36,43 @@ pub const DEFAULT_BUDGET: usize = if cfg!(executor_tiny) { 2 } else { 128 };
 /// The workers that run what executors and callers give them.
 ///
 /// Two hosts: threads of its own ([`WorkerCore::threads`]), or an existing tokio runtime
-/// ([`WorkerCore::tokio`]), on which it starts no thread. A core lives while a clone of it or an
+/// ([`WorkerCore::tokio`]), of which the workers are tasks. A core lives while a clone of it or an
 /// executor built on it does; after that the workers finish what was accepted and leave.
+///
+/// Beside the workers there is no thread but for the time. On tokio a thread of the runtime's
+/// blocking pool keeps it while there is a timer. On own threads a drain or a shutdown that has to
+/// wait may start one with the name `executor-deadline`, which is there for its deadline if all
+/// workers are blocked, and ends with the wait.
+///
+/// # Examples
+/// ```
+/// # use {executor_core::{Shutdown, WorkerCore}, std::time::Duration};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let core = WorkerCore::threads(2).name("worker").build()?;
+/// let sum = core.spawn(async { 2 + 3 })?;
+/// let product = core.spawn_fn(|| 2 * 3)?;
+/// assert_eq!((sum.await?, product.await?), (5, 6));
+/// let report = core.shutdown(Shutdown::Drain, Duration::from_secs(10)).await;
+/// assert!(report.is_complete());
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct WorkerCore {
     pub(crate) handle: Arc<CoreHandle>,
 }
 
 impl WorkerCore {
-    /// A core on `workers` threads of its own.
+    /// A core on `workers` threads of its own, 1 to [`MAX_WORKERS`].
     pub fn threads(workers: usize) -> CoreBuilder {
         CoreBuilder::new(Host::Threads { runtime: None }, workers)
     }
 
-    /// A core on an existing tokio runtime, with as many workers as the runtime has.
+    /// A core on an existing tokio runtime, with as many workers as the runtime has, at most
+    /// [`MAX_WORKERS`].
     ///
-    /// The workers are tasks of the runtime; handlers can use its I/O and time.
+    /// The workers are tasks of the runtime; handlers can use its I/O and time. What they have left
+    /// when the runtime is dropped ends as aborted.
     pub fn tokio(runtime: &Handle) -> CoreBuilder {
         let workers = runtime.metrics().num_workers().clamp(1, MAX_WORKERS);
         CoreBuilder::new(Host::Tokio(runtime.clone()), workers)
@@ -134,9 +155,17 @@ impl WorkerCore {
     }
 
     /// Waits for a moment in which nothing runs, is queued or waits on this core or its executors,
-    /// what runs in a caller's own future included; work is still accepted meanwhile.
+    /// what runs in a caller's own future included; work is still accepted meanwhile, and waited
+    /// for too. What is delayed is not waited for.
     ///
-    /// Called from inside a handler or task it returns at once, with what is still running.
+    /// `deadline` is how long the caller waits at most, by the clock of the core; [`Duration::MAX`]
+    /// is no limit. When it passes first the report is incomplete, and everything goes on as
+    /// before.
+    ///
+    /// Of the report only [`Report::still_running`] is set: 0, or at least 1 if anything was left.
+    /// How messages ended is in the reports and totals of their executors; tasks and callbacks are
+    /// counted nowhere. Called from inside a handler or task it returns at once, with an incomplete
+    /// report.
     ///
     /// # Cancel safety
     /// Dropping it changes nothing.
@@ -178,11 +207,17 @@ impl WorkerCore {
         worker::here(self.shared()).is_some() || !frame::is_outermost()
     }
 
-    /// Shuts the executors of this core down, refuses new tasks, and waits until the workers have
-    /// left or `deadline` is over.
+    /// Shuts the executors of this core down, refuses new tasks, ends what is delayed as aborted,
+    /// and waits until the workers have left.
     ///
-    /// Called from inside a handler or task it returns at once; the shutdown goes on. The report counts
-    /// the messages of the executors; tasks and callbacks are in `still_running` alone.
+    /// `deadline` is how long the caller waits at most, by the clock of the core; [`Duration::MAX`]
+    /// is no limit. When it passes first the report is incomplete, and the shutdown goes on: in
+    /// [`Shutdown::Drain`] what was accepted is done all the same, in [`Shutdown::Abort`] it ends
+    /// as aborted as soon as a worker comes to it.
+    ///
+    /// The report counts the messages of the executors; tasks and callbacks are in
+    /// [`Report::still_running`] alone. Called from inside a handler or task it returns at once,
+    /// with tasks, a caller that is one included, in no part of the report; the shutdown goes on.
     ///
     /// # Cancel safety
     /// Once polled, the shutdown goes on by itself.

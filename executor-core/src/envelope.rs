@@ -34,6 +34,10 @@ const _: () = assert!(size_of::<Option<Envelope<u64>>>() == size_of::<Envelope<u
 /// A message on its way to a handler: the payload, and who it is, what it belongs to and what
 /// caused it.
 ///
+/// A clone keeps the id, and all else: it is the same message once more, to be sent again for
+/// example. Another message is made with [`Envelope::new`], or in a handler with
+/// [`PolicyContext::envelope`](crate::PolicyContext::envelope).
+///
 /// # Examples
 /// ```
 /// # use executor_core::Envelope;
@@ -125,7 +129,11 @@ impl<M> Envelope<M> {
         self
     }
 
-    /// Sets the instant after which the message is not to be started any more.
+    /// Sets the instant from which on the message is not to be started any more.
+    ///
+    /// It is compared with the clock of the core on which the handler would start. With a
+    /// [`VirtualClock`](crate::VirtualClock) make it from
+    /// [`WorkerCore::now`](crate::WorkerCore::now).
     pub fn with_deadline(mut self, deadline: Instant) -> Self {
         self.ties_mut().deadline = Deadline::at(deadline);
         self
@@ -240,7 +248,7 @@ impl<M> Envelope<M> {
             .unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
-    /// The instant after which the message is not to be started any more.
+    /// The instant from which on the message is not to be started any more.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.raw_deadline().instant()
@@ -252,7 +260,8 @@ impl<M> Envelope<M> {
         self.ties().map_or(Deadline::NONE, |ties| ties.deadline)
     }
 
-    /// Whether the deadline has passed; without one no clock is read.
+    /// Whether the deadline has passed: in a handler by the clock of its executor's core, and
+    /// elsewhere, in tasks and callbacks too, by the system's. Without a deadline no clock is read.
     #[inline]
     #[must_use]
     pub fn is_expired(&self) -> bool {

@@ -33,6 +33,9 @@ pub trait Executor: Send + Sync {
     fn name(&self) -> &str;
 
     /// Admits a message at the first poll and waits for its outcome.
+    ///
+    /// Inside a handler of the same executor it may wait for itself, and not everything of the kind
+    /// is found: see the executor's own `execute`, also for what dropping the future does.
     fn execute<M, H, F, T, E>(
         &self,
         key: Self::Key,
@@ -64,9 +67,16 @@ pub trait Executor: Send + Sync {
         E: Send + 'static;
 
     /// Waits until what was admitted before, and what its handlers admitted, is handled.
+    ///
+    /// `deadline` is how long the caller waits at most, by the clock of the core; [`Duration::MAX`]
+    /// is no limit. When it passes first the report is incomplete, and everything goes on as
+    /// before.
     fn drain(&self, deadline: Duration) -> impl Future<Output = Report> + Send;
 
     /// Refuses new messages, and ends what was admitted as `mode` says.
+    ///
+    /// `deadline` is how long the caller waits at most, by the clock of the core; [`Duration::MAX`]
+    /// is no limit. When it passes first the report is incomplete, and the shutdown goes on.
     fn shutdown(&self, mode: Shutdown, deadline: Duration) -> impl Future<Output = Report> + Send;
 
     /// How many messages ended how so far.

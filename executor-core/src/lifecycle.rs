@@ -9,32 +9,39 @@ use crate::metrics::Totals;
 /// What a shutdown does with accepted work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shutdown {
-    /// Everything accepted is handled.
+    /// Everything accepted is handled; what is delayed is not accepted yet, and ends as aborted.
     Drain,
-    /// What has not started never runs, what waits is dropped; both end as aborted.
+    /// What has not started never runs, what waits is dropped; both end as aborted, as does what is
+    /// delayed.
     Abort,
 }
 
 /// What happened between the call of a drain or shutdown and its return.
+///
+/// It counts messages, of the executor or, for a shutdown of a core, of all its executors. Tasks
+/// and callbacks are not counted, but in `still_running`; the report of
+/// [`WorkerCore::drain`](crate::WorkerCore::drain) has nothing but that.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[must_use = "the report says whether anything is left"]
 #[non_exhaustive]
 pub struct Report {
     /// Handlers that returned `Ok`.
     pub handled: u64,
-    /// Handlers that returned `Err`.
+    /// Handlers that returned `Err`, and state factories that failed.
     pub failed: u64,
-    /// Handlers that panicked.
+    /// Handlers and state factories that panicked.
     pub panicked: u64,
     /// Messages cancelled before they started, and structured executions dropped before their end.
     pub cancelled: u64,
-    /// Messages whose deadline had passed.
+    /// Messages whose deadline passed before they started.
     pub expired: u64,
-    /// Messages that ended as aborted.
+    /// Messages that ended as aborted; see [`Totals::aborted`].
     pub aborted: u64,
     /// Messages that were not admitted.
     pub refused: u64,
-    /// Streams or tasks that were not finished at the deadline; 0: everything is.
+    /// What was not finished when the caller was told: busy streams, messages that have a permit or
+    /// wait for one, busy lanes of callbacks, and tasks that wait. 0: nothing that was waited for
+    /// is left. More is an estimate, in which a message may count twice.
     pub still_running: u64,
 }
 

@@ -47,21 +47,22 @@ impl Outcome {
     }
 }
 
-/// How many messages ended how, since the executor was built.
+/// How many messages ended how, since the executor was built. Tasks and callbacks are no messages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Totals {
     /// Handlers that returned `Ok`.
     pub handled: u64,
-    /// Handlers that returned `Err`.
+    /// Handlers that returned `Err`, and state factories that failed.
     pub failed: u64,
-    /// Handlers that panicked.
+    /// Handlers and state factories that panicked.
     pub panicked: u64,
     /// Messages cancelled before they started, and structured executions dropped before their end.
     pub cancelled: u64,
     /// Messages whose deadline passed before they started.
     pub expired: u64,
-    /// Messages that a shutdown in abort mode ended.
+    /// Messages that a shutdown in abort mode ended, delayed ones that any shutdown or the drop of
+    /// the last handle ended, and what a runtime that was dropped has left.
     pub aborted: u64,
     /// Messages that were not admitted.
     pub refused: u64,

@@ -50,7 +50,7 @@ pub trait StreamOwner: Send + Sync + 'static {
     type State: Send + 'static;
     /// What all streams of the executor share.
     fn shared(&self) -> &Arc<SerialShared>;
-    /// Makes the state, at the stream's first message and after a panic.
+    /// Makes the state: at the stream's first message, after a panic, and after a sweep.
     ///
     /// # Errors
     /// The text fails the message that needed the state, and no other.

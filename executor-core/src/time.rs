@@ -1,4 +1,5 @@
-//! Time inside the workers: one clockwork for each core, and no thread, task or tick for it.
+//! Time inside the workers: one clockwork for each core, no task and no periodic tick for it, and
+//! no thread but the two that are named here.
 //!
 //! # Who keeps the time
 //! - Awake workers look at the next tick between batches, and fire what is due.
@@ -7,6 +8,10 @@
 //! - On a tokio runtime workers are tasks, and whether the runtime has a timer cannot be told. There
 //!   a thread of its blocking pool keeps the time, while there is a timer (`keeper`).
 //! - On virtual time nobody does: who moves the clock fires what is due then.
+//! - On threads of its own and the system's clock, a drain or a shutdown that has to wait starts a
+//!   thread, `executor-deadline`, that fires what is due at its deadline if all workers are blocked
+//!   (`standby`).
+//! - Once all workers have left nobody does: a sleep is ready at once.
 
 pub(crate) mod clock;
 pub(crate) mod clockwork;
@@ -59,7 +64,7 @@ pub(crate) struct Timers {
     phase: AtomicU8,
 }
 
-/// When a timer is to fire.
+/// When a timer is to fire, by the clock of the core.
 #[derive(Debug, Clone, Copy)]
 pub enum When {
     /// So long from now.

@@ -10,7 +10,7 @@ use crate::executor::ParallelExecutor;
 use crate::gate::Gate;
 use crate::permits::MAX_PERMITS;
 
-/// The greatest limit.
+/// The greatest limit, 16,777,215.
 pub const MAX_CONCURRENCY: usize = MAX_PERMITS;
 /// How many submitted messages wait for a permit at most, unless the builder says otherwise.
 pub const DEFAULT_QUEUE: usize = 65_536;
@@ -39,25 +39,30 @@ impl ParallelBuilder {
         }
     }
 
-    /// How many handlers are live at most; default: the processors.
+    /// How many handlers are live at most: 1 to [`MAX_CONCURRENCY`], default: as many as the
+    /// process has processors, or 1 if that is not known.
     pub fn max_concurrency(mut self, handlers: usize) -> Self {
         self.max_concurrency = handlers;
         self
     }
 
-    /// How many messages may wait for a permit before a submission is refused; default 65,536.
+    /// How many may wait for a permit before a submission is refused: 1 to 4,294,967,295, default
+    /// [`DEFAULT_QUEUE`], 65,536. Callers in line and messages whose time has come count, but are
+    /// not refused themselves.
     pub fn queue(mut self, messages: usize) -> Self {
         self.queue = messages;
         self
     }
 
-    /// The executor's name in errors and metrics; default `parallel`.
+    /// The executor's name, in traces and in [`ParallelExecutor::name`]; any text, default
+    /// `parallel`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.environment.name = name.into();
         self
     }
 
-    /// Lends a service to all handlers, by its type.
+    /// Lends a service to all handlers, by its type, in place of an earlier one of that type;
+    /// default: none. See [`PolicyContext::service`](executor_core::PolicyContext::service).
     pub fn service<T: std::any::Any + Send + Sync>(mut self, service: T) -> Self {
         self.environment.services.insert(service);
         self

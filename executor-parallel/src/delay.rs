@@ -20,9 +20,9 @@ impl ParallelExecutor {
     /// Admits a message after `delay`, by the clock of the core: never earlier, and at most a tick
     /// plus scheduling later.
     ///
-    /// Until then it counts for nothing: a drain does not wait for it, and a shutdown, in both modes,
-    /// ends it as aborted, as does dropping the last handle of the executor. When its time has come it gets a permit, or waits in line for one, also
-    /// when the queue is full.
+    /// Until then it counts for nothing: a drain does not wait for it, and a shutdown, in both
+    /// modes, ends it as aborted, as does dropping the last handle of the executor. When its time
+    /// has come it gets a permit, or waits in line for one, also when the queue is full.
     ///
     /// # Errors
     /// The envelope comes back when the executor is closed.
@@ -64,6 +64,9 @@ impl ParallelExecutor {
     }
 
     /// Admits a message every `period`, the first one a period from now.
+    ///
+    /// A period of 0 counts as 1 ns: with [`MissedTick::Burst`] a tick follows the one before it at
+    /// once, with the others at the next tick of the core's clock.
     ///
     /// A message is scheduled when the one before it is over, so there is one at a time; `missed`
     /// says what is done about ticks that passed meanwhile. A handler that fails or panics ends its

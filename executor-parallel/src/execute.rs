@@ -60,7 +60,8 @@ fn leave(stage: Stage<'_>) {
 }
 
 pin_project! {
-    /// A structured execution: dropping it drops the handler and gives the permit back.
+    /// A structured execution, of [`ParallelExecutor`](crate::ParallelExecutor): dropping it drops
+    /// the handler and gives the permit back.
     #[must_use = "futures do nothing unless polled"]
     pub struct Execute<'a, M, H, F> {
         gate: &'a Gate,

@@ -18,6 +18,21 @@ use crate::gate::Gate;
 ///
 /// Cheap to clone. While nobody waits, a permit costs one atomic operation each way on a word that
 /// threads do not share.
+///
+/// # Examples
+/// ```
+/// # use executor_parallel::{Envelope, ParallelExecutor, PolicyContext, WorkerCore};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let core = WorkerCore::threads(2).build()?;
+/// let mail = ParallelExecutor::builder(&core).max_concurrency(8).build()?;
+/// let send = |to: Envelope<&'static str>, _: PolicyContext| async move {
+///     Ok::<_, std::convert::Infallible>(to.payload.len())
+/// };
+/// assert_eq!(mail.execute(Envelope::new("one@example.org"), send).await?, 15);
+/// assert_eq!(mail.submit(Envelope::new("two@example.org"), send)?.await?, 15);
+/// # Ok(()) }
+/// ```
 #[derive(Clone)]
 pub struct ParallelExecutor {
     pub(crate) gate: Arc<Gate>,
@@ -64,12 +79,19 @@ impl ParallelExecutor {
 
     /// Runs a message in the caller's own future, once there is a permit.
     ///
+    /// Inside a handler of the same executor it needs a second permit while the first is held. When
+    /// all permits are held by handlers that wait so, none of them goes on, and nobody finds out;
+    /// the same goes for a handler that awaits what it submitted here. Give what is nested an
+    /// executor of its own.
+    ///
     /// # Cancel safety
     /// It is structured: dropping it drops the handler, and gives the permit or the place in line to
     /// the next.
     ///
-    /// The future's output is [`ExecuteError`] when there is no value, with the envelope inside when
-    /// the message was not admitted.
+    /// The future's output is [`ExecuteError`] when there is no value, with the envelope inside
+    /// when the message was not admitted, since the executor is closed. It is never
+    /// [`ExecuteError::Cancelled`] or [`ExecuteError::Aborted`]: what runs here is the caller's to
+    /// end.
     #[inline]
     pub fn execute<M, H, F, T, E>(&self, envelope: Envelope<M>, handler: H) -> Execute<'_, M, H, F>
     where
@@ -102,7 +124,7 @@ impl ParallelExecutor {
         }
     }
 
-    /// Changes the limit: raised at once, lowered as handlers finish.
+    /// Changes the limit, 1 to [`MAX_CONCURRENCY`]: raised at once, lowered as handlers finish.
     ///
     /// # Errors
     /// [`BuildError::OutOfRange`] for 0 or more than [`MAX_CONCURRENCY`]; nothing changes then.
@@ -125,7 +147,11 @@ impl ParallelExecutor {
     }
 
     /// Waits until everything that was admitted before, and everything its handlers admit here, is
-    /// handled. New messages are accepted meanwhile, and not waited for.
+    /// handled. New messages are accepted meanwhile, and not waited for; nor is what is delayed.
+    ///
+    /// `deadline` is how long the caller waits at most, by the clock of the core; [`Duration::MAX`]
+    /// is no limit. When it passes first the report is incomplete, and everything goes on as
+    /// before.
     ///
     /// Called from inside a handler it returns at once, with what is still running.
     ///
@@ -137,8 +163,14 @@ impl ParallelExecutor {
         Report::between(before, self.gate.totals(), left)
     }
 
-    /// Refuses new messages, and ends what was admitted as `mode` says; what runs in a caller's own
-    /// future is the caller's to end.
+    /// Refuses new messages, ends what is delayed as aborted and what was admitted as `mode` says,
+    /// and waits for that; what runs in a caller's own future is waited for too, and the caller's
+    /// to end.
+    ///
+    /// `deadline` is how long the caller waits at most, by the clock of the core; [`Duration::MAX`]
+    /// is no limit. When it passes first the report is incomplete, and the shutdown goes on: in
+    /// [`Shutdown::Drain`] what was admitted is handled all the same, in [`Shutdown::Abort`] it
+    /// ends as aborted as soon as a worker comes to it.
     ///
     /// Called from inside a handler it returns at once; the shutdown goes on.
     ///

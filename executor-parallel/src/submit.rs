@@ -22,6 +22,9 @@ fn granted(outcome: Result<Permit, Failure>) -> Result<(), RejectReason> {
 impl ParallelExecutor {
     /// Admits a message now, to run on the workers under the same limit.
     ///
+    /// A handler must not await the completion of what it submits here while all permits may be
+    /// held by handlers that do so: see [`ParallelExecutor::execute`].
+    ///
     /// # Blocking
     /// When the queue is full it blocks until there is a permit, but only on a thread where that is
     /// harmless: not on a worker, in a handler or in an async runtime, where it is refused.

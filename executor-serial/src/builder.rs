@@ -12,7 +12,8 @@ use crate::registry::{Common, KeyKind, Registry};
 
 /// How many messages of one stream are queued at most, unless the builder says otherwise.
 pub const DEFAULT_QUEUE_PER_STREAM: usize = 1_024;
-/// How many idle streams stay resident, unless the builder says otherwise.
+/// How many streams may be resident before idle ones are evicted, unless the builder says
+/// otherwise.
 pub const DEFAULT_RESIDENT_STREAMS: usize = 65_536;
 /// The greatest queue bound.
 const MAX_QUEUE: usize = u32::MAX as usize;
@@ -51,7 +52,17 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> SerialBuilder<K> {
 }
 
 impl<K: Hash + Eq + Clone + Send + Sync + 'static, S: Send + 'static> SerialBuilder<K, S> {
-    /// Gives each stream a state, made at its first message and again after a panic.
+    /// Gives each stream a state, which `make` makes from its key.
+    ///
+    /// A state is a cache: it is made at the stream's first message, again after a handler
+    /// panicked, and again after the stream was evicted ([`SerialBuilder::resident_streams`],
+    /// [`SerialExecutor::evict_idle`]). What must last belongs in storage and is loaded again in
+    /// [`SerialBuilder::try_state`], or a [`Stream`](crate::Stream) is kept, which keeps the stream
+    /// resident.
+    ///
+    /// `make` runs where the handler is about to start: on a worker, or on the caller of `execute`.
+    /// It is no future, and what it waits for blocks that thread. When it panics the message that
+    /// needed the state fails, and no other.
     pub fn state<T: Send + 'static>(
         self,
         make: impl Fn(&K) -> T + Send + Sync + 'static,
@@ -59,7 +70,13 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static, S: Send + 'static> SerialBuil
         self.with_factory(Box::new(move |key| Ok(make(key))))
     }
 
-    /// The same with a factory that can fail; a failure fails only the message that needed the state.
+    /// As [`SerialBuilder::state`], with a factory that can fail: the place to load what must last,
+    /// since a state that is gone (a panic, an eviction) is made here again.
+    ///
+    /// A failure fails the message that needed the state, with its text in
+    /// [`ExecuteError::State`](executor_core::ExecuteError::State) or
+    /// [`Failure::State`](executor_core::Failure::State), and no other; the next message tries
+    /// again.
     pub fn try_state<T: Send + 'static, E: fmt::Display>(
         self,
         make: impl Fn(&K) -> Result<T, E> + Send + Sync + 'static,
@@ -87,45 +104,58 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static, S: Send + 'static> SerialBuil
         }
     }
 
-    /// The executor's name in errors and metrics; default `serial`.
+    /// The executor's name, in errors, in traces and in [`SerialExecutor::name`]; any text, default
+    /// `serial`.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.environment.name = name.into();
         self
     }
 
-    /// How many messages of one stream may be queued and not started; default 1,024.
+    /// How many messages of one stream may be queued and not started: 1 to 4,294,967,295, default
+    /// [`DEFAULT_QUEUE_PER_STREAM`], 1,024.
     pub fn queue_per_stream(mut self, messages: usize) -> Self {
         self.queue_per_stream = messages;
         self
     }
 
-    /// How many messages of all streams together may be queued and not started; default: no bound
-    /// but those of the streams. It costs one shared counter for each queued message.
+    /// How many messages of all streams together may be queued and not started: 1 to 4,294,967,295;
+    /// default: no bound but those of the streams. All queued messages share one counter for it.
     pub fn queue_total(mut self, messages: usize) -> Self {
         self.queue_total = Some(messages);
         self
     }
 
-    /// How many streams stay resident when idle; default 65,536. When there are more, streams that
-    /// were idle since the last sweep are evicted with their state.
+    /// How many streams may be resident, busy or idle, before idle ones are evicted: at least 1,
+    /// default [`DEFAULT_RESIDENT_STREAMS`], 65,536.
+    ///
+    /// It is no bound: busy streams stay, however many there are. The call that makes one stream
+    /// more sweeps before it goes on: it visits all streams and evicts every idle one, however
+    /// lately it was used, unless a [`Stream`](crate::Stream), a delayed message or a kept waker
+    /// holds it. Their states are dropped, on that thread, and are made again by the next message
+    /// of the key: see [`SerialBuilder::state`]. The next sweep comes when half as many as
+    /// this number, or as are left if these are more, have been added.
     pub fn resident_streams(mut self, streams: usize) -> Self {
         self.resident_streams = streams;
         self
     }
 
-    /// Whether `execute` on an idle stream runs its handler on the caller; default true.
+    /// Whether `execute` on an idle stream runs its handler on the caller, at most
+    /// [`INLINE_DEPTH`](executor_core::INLINE_DEPTH) of them one inside the other; default true. If
+    /// not, it is queued for the workers.
     pub fn inline(mut self, inline: bool) -> Self {
         self.inline = inline;
         self
     }
 
-    /// Lends a service to all handlers, by its type.
+    /// Lends a service to all handlers, by its type, in place of an earlier one of that type;
+    /// default: none. See [`PolicyContext::service`](executor_core::PolicyContext::service).
     pub fn service<T: std::any::Any + Send + Sync>(mut self, service: T) -> Self {
         self.environment.services.insert(service);
         self
     }
 
-    /// Names streams in errors; default: the key type's name.
+    /// Names streams in errors and traces, behind the executor's name; default: the key type's name
+    /// in angle brackets, the same for all streams.
     pub fn key_names(mut self, name: impl Fn(&K) -> String + Send + Sync + 'static) -> Self {
         self.kind.name = Some(Box::new(name));
         self

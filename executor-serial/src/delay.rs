@@ -24,12 +24,11 @@ where
     /// Admits a message after `delay`, by the clock of the core: never earlier, and at most a tick
     /// plus scheduling later.
     ///
-    /// Until then it has no place in the queue: a drain does not wait for it, and a shutdown, in both
-    /// modes, ends it as aborted, as does dropping the last handle of
-    /// the executor and of its streams. When its time has
-    /// come it is admitted as a message of [`Stream::submit_wait`] is: when the queue is full it waits
-    /// in line. Messages with the same time are admitted in the order of the calls. While one is
-    /// pending the stream is not evicted.
+    /// Until then it has no place in the queue: a drain does not wait for it, and a shutdown, in
+    /// both modes, ends it as aborted, as does dropping the last handle of the executor and of its
+    /// streams. When its time has come it is admitted as a message of [`Stream::submit_wait`] is:
+    /// when the queue is full it waits in line. Messages with the same time are admitted in the
+    /// order of the calls. While one is pending the stream is not evicted.
     ///
     /// # Errors
     /// The envelope comes back when the executor is closed.
@@ -91,6 +90,9 @@ where
     }
 
     /// Admits a message every `period`, the first one a period from now.
+    ///
+    /// A period of 0 counts as 1 ns: with [`MissedTick::Burst`] a tick follows the one before it at
+    /// once, with the others at the next tick of the core's clock.
     ///
     /// A message is scheduled when the one before it is handled, so there is one at a time, however
     /// long the handler takes; `missed` says what is done about ticks that passed meanwhile. A

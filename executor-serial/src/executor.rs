@@ -21,6 +21,11 @@ use crate::stream::Stream;
 ///
 /// Cheap to clone. Every operation by key looks the stream up; [`SerialExecutor::stream`] gives a
 /// handle that skips this.
+///
+/// A stream's state is a cache: it is made at the stream's first message, again after a handler
+/// panicked, and again after the stream was evicted, which happens when there are more than
+/// [`SerialBuilder::resident_streams`]. What must last belongs in storage and is loaded again in
+/// [`SerialBuilder::try_state`], or a [`Stream`] is kept, which keeps the stream resident.
 pub struct SerialExecutor<K: Send + Sync + 'static, S: Send + 'static = ()> {
     registry: Arc<Registry<K, S>>,
     life: Arc<Life>,
@@ -52,7 +57,8 @@ where
         Self { registry, life }
     }
 
-    /// A handle to the stream of `key`.
+    /// A handle to the stream of `key`, which is made if there is none; it is resident while the
+    /// handle is kept.
     #[inline]
     pub fn stream(&self, key: &K) -> Stream<K, S> {
         Stream::new(self.registry.stream(key), Some(Arc::clone(&self.life)))
@@ -66,8 +72,17 @@ where
 
     /// Admits a message at the first poll and waits for its outcome; see [`Stream::execute`].
     ///
+    /// Inside a handler it may wait for itself. A call chain that comes back to a stream that it
+    /// runs under is found; two messages that cross, and a handler that awaits in any other way
+    /// what it sent to its own stream, are not, and wait for ever.
+    ///
+    /// # Cancel safety
+    /// As [`Stream::execute`].
+    ///
     /// # Errors
-    /// [`ExecuteError`], with the envelope inside when it was not admitted.
+    /// [`ExecuteError`]. [`ExecuteError::Rejected`] has the envelope inside: the executor is
+    /// closed, or the call chain comes back to a stream that it runs under
+    /// ([`RejectReason::WouldDeadlock`](executor_core::RejectReason::WouldDeadlock)).
     #[inline]
     pub fn execute<M, H, F, T, E>(
         &self,
@@ -193,7 +208,11 @@ where
     }
 
     /// Waits until everything that was admitted before, and everything its handlers admit, is
-    /// handled. New messages are accepted meanwhile, and not waited for.
+    /// handled. New messages are accepted meanwhile, and not waited for; nor is what is delayed.
+    ///
+    /// `deadline` is how long the caller waits at most, by the clock of the core; [`Duration::MAX`]
+    /// is no limit. When it passes first the report is incomplete, and everything goes on as
+    /// before.
     ///
     /// Called from inside a handler it returns at once, with what is still running.
     ///
@@ -203,7 +222,13 @@ where
         self.registry.drain(deadline).await
     }
 
-    /// Refuses new messages, and ends what was admitted as `mode` says.
+    /// Refuses new messages, ends what is delayed as aborted and what was admitted as `mode` says,
+    /// and waits for that.
+    ///
+    /// `deadline` is how long the caller waits at most, by the clock of the core; [`Duration::MAX`]
+    /// is no limit. When it passes first the report is incomplete, and the shutdown goes on: in
+    /// [`Shutdown::Drain`] what was admitted is handled all the same, in [`Shutdown::Abort`] it
+    /// ends as aborted as soon as its stream comes to it.
     ///
     /// Called from inside a handler it returns at once; the shutdown goes on.
     ///
@@ -213,8 +238,8 @@ where
         self.registry.shut_down(mode, deadline).await
     }
 
-    /// Evicts all idle streams without handles, with their states, and says how many. A waker of a
-    /// handler that somebody keeps after its message is a handle too.
+    /// Evicts all idle streams without handles, with their states, and says how many. A delayed
+    /// message, and a waker of a handler that somebody keeps after its message, are handles too.
     ///
     /// When few streams are left, the memory in which they were found is given back as well.
     pub fn evict_idle(&self) -> usize {

@@ -165,8 +165,9 @@ where
         made
     }
 
-    /// Evicts idle streams and says how many; the next automatic sweep comes when half as many as
-    /// the limit, or as are left if these are more, have been added.
+    /// Evicts every stream that is idle and that nobody else holds, however lately it was used, and
+    /// says how many. The next sweep that comes by itself begins when half as many as the limit, or as are
+    /// left if these are more, have been added.
     pub(crate) fn sweep(&self) -> usize {
         self.sweep_at.store(usize::MAX, Ordering::Relaxed);
         let mut evicted = 0;
@@ -215,7 +216,7 @@ where
         evicted
     }
 
-    /// Evicts idle streams, says how many, and gives back what the map's tables have grown to.
+    /// Sweeps, says how many streams went, and gives back what the map's tables have grown to.
     ///
     /// A sweep that comes by itself leaves the tables as they are: they will be needed again.
     pub(crate) fn evict_idle(&self) -> usize {

@@ -15,8 +15,8 @@ use crate::registry::{Keyed, KeyedStrand, Life};
 
 /// A handle to one stream: the same operations as the executor's, without the look-up of the key.
 ///
-/// A stream with a handle is not evicted, and keeps its state. The same goes for one of whose handlers
-/// somebody keeps a waker.
+/// A stream with a handle is not evicted, and keeps its state until a handler panics. The same goes
+/// for a stream with a delayed message, and for one of whose handlers somebody keeps a waker.
 pub struct Stream<K: Send + Sync + 'static, S: Send + 'static = ()> {
     pub(crate) strand: KeyedStrand<K, S>,
     /// None in a handle that lives for one call of the executor.
@@ -73,12 +73,39 @@ where
     /// On a busy stream it is queued; outside of handlers and runtimes that poll looks for two or three
     /// microseconds whether a worker is done with it, so that neither has to sleep and be woken.
     ///
+    /// Inside a handler it may wait for itself. One case is found, and refused: a call chain, in
+    /// which a handler executes on a stream that it runs under, directly or by way of the handlers
+    /// that wait for it. Not found, and without end, are two messages that cross (a handler on A
+    /// executes on B while one on B executes on A), and a handler that awaits in any other way what
+    /// it sent to its own stream: by the completion of a [`Stream::submit`], or by a task that
+    /// executes there.
+    ///
     /// # Cancel safety
-    /// Dropped before the first poll, nothing has happened; later, the message is handled all the
-    /// same and its result is dropped.
+    /// Dropped before the first poll, nothing has happened. Dropped while it waits for room, the
+    /// message was not admitted. Later, it is handled all the same and its result is dropped.
     ///
     /// # Errors
-    /// [`ExecuteError`], with the envelope inside when it was not admitted.
+    /// [`ExecuteError`]. [`ExecuteError::Rejected`] has the envelope inside: the executor is closed
+    /// ([`RejectReason::Closed`]), or the call chain comes back to a stream that it runs under
+    /// ([`RejectReason::WouldDeadlock`], with the chain). A full queue is waited for.
+    ///
+    /// # Panics
+    /// When polled again after it was ready.
+    ///
+    /// # Examples
+    /// ```
+    /// # use executor_serial::{Envelope, PolicyContext, SerialExecutor, WorkerCore};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let core = WorkerCore::threads(1).build()?;
+    /// let accounts = SerialExecutor::builder(&core).state(|_account: &u64| 0).build()?;
+    /// let deposit = |cents: Envelope<u64>, mut context: PolicyContext<u64>| async move {
+    ///     *context.state() += cents.payload;
+    ///     Ok::<_, std::convert::Infallible>(*context.state())
+    /// };
+    /// assert_eq!(accounts.stream(&7).execute(Envelope::new(500), deposit).await?, 500);
+    /// # Ok(()) }
+    /// ```
     #[inline]
     pub fn execute<M, H, F, T, E>(
         &self,
@@ -96,6 +123,9 @@ where
     }
 
     /// Admits a message now, to run on the workers.
+    ///
+    /// A handler may submit to its own stream, but must not await the completion: its message waits
+    /// for the handler to end.
     ///
     /// # Blocking
     /// When the queue is full it blocks until there is room, but only on a thread where that is

@@ -58,19 +58,23 @@ impl CoreBuilder {
         }
     }
 
-    /// The prefix of the threads' names, without a zero byte; default `executor`.
+    /// The prefix of the threads' names, which end in `-0`, `-1` and so on; without a zero byte,
+    /// default `executor`. A tokio runtime names its threads itself: there it is shown by the
+    /// core's `Debug` alone.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.options.name = name.into();
         self
     }
 
-    /// How many workers, 1 to [`MAX_WORKERS`]; for the tokio host the default is the runtime's.
+    /// How many workers: 1 to [`MAX_WORKERS`], 1,024. Default: what [`WorkerCore::threads`] was
+    /// given, or as many as the tokio runtime has.
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
         self
     }
 
-    /// Lets handlers on own threads use the I/O and time of this runtime.
+    /// Lets handlers on own threads use the I/O and time of this runtime; default: none. On a core
+    /// that is hosted by a tokio runtime it does nothing: handlers have that runtime.
     pub fn runtime(mut self, handle: Handle) -> Self {
         if let Host::Threads { runtime } = &mut self.host {
             *runtime = Some(handle);
@@ -78,13 +82,18 @@ impl CoreBuilder {
         self
     }
 
-    /// How many tasks or streams a worker takes at once, 1 to [`MAX_BATCH`], which is the default.
+    /// How many tasks or streams a worker takes at once: 1 to [`MAX_BATCH`], 128, which is the
+    /// default.
     pub fn batch(mut self, batch: usize) -> Self {
         self.options.batch = batch;
         self
     }
 
-    /// How many messages of one stream run in a row; default [`DEFAULT_BUDGET`].
+    /// How many messages of one stream, or calls of one lane of callbacks, run in a row while
+    /// others wait: 1 to 4,294,967,295, default [`DEFAULT_BUDGET`], 128.
+    ///
+    /// A stream lets the others come also when it has run for five milliseconds, of which it has a
+    /// look after every 16 messages. No handler is interrupted for it.
     pub fn budget(mut self, budget: usize) -> Self {
         self.options.budget = budget;
         self
@@ -96,9 +105,9 @@ impl CoreBuilder {
         self
     }
 
-    /// The length of a tick, from a microsecond to a second; default [`DEFAULT_TICK`]. Timers fire at
-    /// the first tick that is not before their time: never early, and up to a tick late. Those of one
-    /// tick fire in the order in which they were scheduled.
+    /// The length of a tick: a microsecond to a second, default [`DEFAULT_TICK`], a millisecond.
+    /// Timers fire at the first tick that is not before their time: never early, and up to a tick
+    /// late. Those of one tick fire in the order in which they were scheduled.
     pub fn tick(mut self, tick: Duration) -> Self {
         self.tick = tick;
         self
@@ -107,7 +116,8 @@ impl CoreBuilder {
     /// Starts the workers.
     ///
     /// # Errors
-    /// [`BuildError`] names the option that is out of range, or the thread that did not start.
+    /// [`BuildError`] names the option that is out of range, or the thread that did not start or
+    /// cannot have its name.
     pub fn build(self) -> Result<WorkerCore, BuildError> {
         let workers = check_range("workers", self.workers, 1, MAX_WORKERS)?;
         check_range("batch", self.options.batch, 1, MAX_BATCH)?;

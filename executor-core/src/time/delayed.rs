@@ -23,11 +23,14 @@ use crate::time::timer::Timer;
 ///
 /// It is a future of the outcome, as [`Completion`] is. Until its time the work is the timer's, not
 /// admitted anywhere: a drain does not wait for it, and a shutdown, in both modes, ends it as
-/// aborted.
+/// aborted, as does the drop of the last handle of what was to have it.
+///
+/// The handle of a [`Callbacks::call`](crate::Callbacks::call) has no time: the call was admitted
+/// when it was made, and what is said here about the time does not apply to it.
 ///
 /// # Cancel safety
 /// Dropping it detaches: the timer stays, the work runs, and its result is dropped.
-#[must_use = "a dropped handle lets the work be; say so with `into_completion` and a drop"]
+#[must_use = "a dropped handle does not stop the work; keep it to cancel or to await, or `drop` it"]
 pub struct Delayed<T, E = Infallible, M = ()> {
     /// None once the outcome was given, or it was cancelled.
     completion: Option<Completion<T, E, M>>,
@@ -54,7 +57,7 @@ impl<T, E, M> Delayed<T, E, M> {
         }
     }
 
-    /// Whether the time has not come yet.
+    /// Whether the time has not come yet; false for a [`Callbacks::call`](crate::Callbacks::call).
     #[must_use]
     pub fn is_pending(&self) -> bool {
         self.timer.as_ref().is_some_and(Timer::is_pending)

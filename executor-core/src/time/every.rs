@@ -258,7 +258,10 @@ impl fmt::Debug for Schedule {
 
 impl WorkerCore {
     /// Runs a future that `make` gives every `period` on the workers, the first time a period from
-    /// now. The next one is not begun before the last one has ended; `missed` says what is done about
+    /// now. A period of 0 counts as 1 ns: with [`MissedTick::Burst`] a tick follows the one before
+    /// it at once, with the others at the next tick of the clock.
+    ///
+    /// The next one is not begun before the last one has ended; `missed` says what is done about
     /// ticks that passed meanwhile. A panic ends its own tick alone.
     ///
     /// # Errors

@@ -51,7 +51,8 @@ impl MissedTick {
 #[error("the time was over before it was ready")]
 pub struct Elapsed;
 
-/// Waits until an instant; made by [`WorkerCore::sleep`].
+/// Waits until an instant; made by [`WorkerCore::sleep`]. Once all workers have left it is ready at
+/// once.
 ///
 /// # Cancel safety
 /// Dropping it cancels its timer, and frees it.
@@ -159,7 +160,8 @@ impl fmt::Debug for Sleep {
     }
 }
 
-/// Ticks at a fixed period; made by [`WorkerCore::interval`].
+/// Ticks at a fixed period; made by [`WorkerCore::interval`]. Once all workers have left each tick
+/// is ready at once.
 #[derive(Debug)]
 pub struct Interval {
     sleep: Sleep,
@@ -171,6 +173,9 @@ pub struct Interval {
 
 impl Interval {
     /// Waits for the next tick, and gives the time at which it was due.
+    ///
+    /// Once all workers have left, after a shutdown, nobody keeps the time and every tick is ready
+    /// at once: a loop over it spins, and is to end with the core.
     ///
     /// # Cancel safety
     /// Dropped before it is ready, no tick is lost.
@@ -207,14 +212,16 @@ impl WorkerCore {
         Sleep::new(&self.handle.0, When::After(duration))
     }
 
-    /// Waits until `instant`; ready at once if it is past.
+    /// Waits until `instant`, as [`WorkerCore::sleep`] does; ready at once if a tick of the clock
+    /// has begun since.
     pub fn sleep_until(&self, instant: Instant) -> Sleep {
         Sleep::new(&self.handle.0, When::At(instant))
     }
 
     /// Waits for `work`, but not longer than `limit` from now.
     ///
-    /// `work` is dropped with the future. Work that is ready is never [`Elapsed`].
+    /// `work` is dropped with the future. Work that is ready is never [`Elapsed`]. Once all workers
+    /// have left nobody keeps the time, and work that is not ready is [`Elapsed`] at once.
     ///
     /// # Errors
     /// [`Elapsed`], from the future, when the time was over first.
@@ -227,7 +234,11 @@ impl WorkerCore {
         async move { race(sleep, work).await.ok_or(Elapsed) }
     }
 
-    /// Ticks every `period` from now on, the first time at once. A period of 0 counts as 1 ns.
+    /// Ticks every `period` from now on, the first time now: at the next tick of the clock. A
+    /// period of 0 counts as 1 ns: with [`MissedTick::Burst`] every tick after the first is ready
+    /// at once.
+    ///
+    /// Once all workers have left each tick is ready at once; see [`Interval::tick`].
     pub fn interval(&self, period: Duration, missed: MissedTick) -> Interval {
         let clock = &self.shared().timers.clock;
         let due = clock.now();
