@@ -38,12 +38,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut receipts = Vec::new();
     for receipt in 0..100 {
         let mailer = Arc::clone(&mailer);
-        receipts.push(
-            executor.submit(Envelope::new(receipt), |receipt, _context| async move {
+        // Async code waits for room: `submit` would be refused here when the queue is full.
+        let submitted =
+            executor.submit_wait(Envelope::new(receipt), |receipt, _context| async move {
                 mailer.send().await;
                 Ok::<i32, Infallible>(receipt.payload)
-            })?,
-        );
+            });
+        receipts.push(submitted.await?);
     }
     let sent = join_all(receipts)
         .await

@@ -16,9 +16,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Ok::<_, Infallible>(order.payload)
     };
 
-    let accepted = (0..1_000)
-        .map(|order| orders.submit(order % 10, Envelope::new(order), handler))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut accepted = Vec::new();
+    for order in 0..1_000 {
+        let submitted = orders.submit_wait(order % 10, Envelope::new(order), handler);
+        accepted.push(submitted.await?);
+    }
 
     let report = orders
         .shutdown(Shutdown::Drain, Duration::from_secs(10))
@@ -29,7 +31,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     assert!(accepted.iter().all(|completion| completion.is_done()));
 
     // A closed executor gives the message back, so that it can go elsewhere.
-    let refused = orders.submit(1, Envelope::new(1_000), handler).unwrap_err();
+    let late = orders.submit_wait(1, Envelope::new(1_000), handler);
+    let refused = late.await.unwrap_err();
     assert_eq!(refused.reason, RejectReason::Closed);
     assert_eq!(refused.work.payload, 1_000);
     println!(

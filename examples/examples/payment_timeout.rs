@@ -25,6 +25,9 @@ enum Status {
 }
 
 /// What an order keeps: its status, and the timer that ends its patience.
+///
+/// A stream's state is a cache, gone after a panic or an eviction: in earnest each handler would write the status to the
+/// orders' database before it returns, and `try_state` would read it from there.
 #[derive(Debug, Default)]
 struct Order {
     status: Status,

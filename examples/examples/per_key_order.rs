@@ -16,21 +16,22 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .state(|_: &&str| Vec::new())
         .build()?;
 
-    // A hundred deposits without waiting. Each handler gives way in between, and still none overtakes another.
-    let deposits = (0..100)
-        .map(|deposit: usize| {
-            accounts.submit(
-                "alice",
-                Envelope::new(deposit),
-                |deposit, mut context| async move {
-                    tokio::task::yield_now().await;
-                    assert_eq!(context.state().len(), deposit.payload);
-                    context.state().push(deposit.payload);
-                    Ok::<_, Infallible>(context.state().len())
-                },
-            )
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    // A hundred deposits, of which none is waited for; only room in the queue would be. Each handler gives way in between,
+    // and still none overtakes another.
+    let mut deposits = Vec::new();
+    for deposit in 0..100_usize {
+        let submitted = accounts.submit_wait(
+            "alice",
+            Envelope::new(deposit),
+            |deposit, mut context| async move {
+                tokio::task::yield_now().await;
+                assert_eq!(context.state().len(), deposit.payload);
+                context.state().push(deposit.payload);
+                Ok::<_, Infallible>(context.state().len())
+            },
+        );
+        deposits.push(submitted.await?);
+    }
     let lengths = join_all(deposits)
         .await
         .into_iter()
@@ -41,11 +42,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let meeting = Arc::new(Barrier::new(2));
     let meet = |key| {
         let meeting = Arc::clone(&meeting);
-        accounts.submit(key, Envelope::new(()), move |_, _context| async move {
+        accounts.submit_wait(key, Envelope::new(()), move |_, _context| async move {
             Ok::<_, Infallible>(meeting.wait().await.is_leader())
         })
     };
-    let met = join_all([meet("alice")?, meet("bob")?]).await;
+    let met = join_all([meet("alice").await?, meet("bob").await?]).await;
     assert_eq!(
         met.into_iter()
             .filter(|leader| matches!(leader, Ok(true)))

@@ -260,11 +260,13 @@ fn scenarios(records: &Records, page: &mut String) {
     }
 }
 
-fn faults(records: &Records, page: &mut String) {
+/// What became of each fault that is still in `folder`; records of others are left from before.
+fn faults(records: &Records, folder: &Path, page: &mut String) {
     *page += "\n## Faults\n\n";
     let names = records.names("faults");
     let faults: Vec<_> = names
         .iter()
+        .filter(|name| folder.join(name).with_extension("fault").exists())
         .filter_map(|name| records.json(&format!("faults/{name}")))
         .collect();
     if faults.is_empty() {
@@ -304,7 +306,7 @@ fn main() -> ExitCode {
     models(&records, &mut page);
     scenarios(&records, &mut page);
     runs(&records, &mut page);
-    faults(&records, &mut page);
+    faults(&records, &root.join("ci/faults"), &mut page);
     page += GAPS;
     match fs::write(root.join("docs/reliability.md"), page) {
         Ok(()) => ExitCode::SUCCESS,

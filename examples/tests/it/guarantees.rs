@@ -1,7 +1,15 @@
-//! The document of the guarantees names tests that exist.
+//! The document of the guarantees names tests and files that exist.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn document() -> String {
+    fs::read_to_string(root().join("docs/guarantees.md")).expect("the document")
+}
 
 /// The names in backticks of a line.
 fn names(line: &str) -> impl Iterator<Item = &str> {
@@ -10,8 +18,8 @@ fn names(line: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn every_test_that_holds_a_guarantee_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let document = fs::read_to_string(root.join("docs/guarantees.md")).expect("the document");
+    let root = root();
+    let document = document();
     let mut unheld = Vec::new();
     let mut missing = Vec::new();
     let mut tests = 0;
@@ -40,4 +48,23 @@ fn every_test_that_holds_a_guarantee_exists() {
     assert!(missing.is_empty(), "no such tests: {missing:#?}");
     assert!(unheld.is_empty(), "no test holds: {unheld:#?}");
     assert!(tests >= 24, "only {tests} tests are named");
+}
+
+#[test]
+fn every_file_that_is_named_exists() {
+    let (root, document) = (root(), document());
+    let mut files = 0;
+    let mut missing = Vec::new();
+    for name in document.lines().flat_map(names) {
+        // What follows a blank are the arguments of a command.
+        let path = name.split(' ').next().unwrap_or_default();
+        if Path::new(path).extension().is_some() {
+            files += 1;
+            if !root.join(path).is_file() {
+                missing.push(path);
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no such files: {missing:#?}");
+    assert!(files >= 24, "only {files} files are named");
 }
