@@ -28,6 +28,7 @@ use crate::frame;
 use crate::lane::{Link, LinkVTable};
 use crate::lifecycle::{Lifecycle, Report, Shutdown};
 use crate::metrics::Outcome;
+use crate::slice::Slice;
 use crate::strand_word::{LetGo, Push, StrandWord};
 use crate::sync::{AtomicU8, Ordering};
 use crate::task::{Call, Nowhere, promise, scope_of};
@@ -199,7 +200,7 @@ impl CallbackLane {
         // SAFETY: I2.
         let this = unsafe { Arc::from_raw(link.cast::<Self>().as_ptr()) };
         let budget = turn.core.options.budget;
-        let mut ran = 0;
+        let mut slice = Slice::default();
         loop {
             let Some(cell) = this.next() else {
                 if this.word.let_go() == LetGo::Kept {
@@ -214,8 +215,7 @@ impl CallbackLane {
             // SAFETY: as above. A call is never pending.
             let step = unsafe { run(cell) };
             debug_assert_eq!(step, Step::Finished);
-            ran += 1;
-            if ran >= budget {
+            if slice.is_over(budget, !this.taken.get().is_null()) {
                 let _ = Arc::into_raw(this);
                 turn.core.push_admitted(link);
                 return;

@@ -34,6 +34,7 @@ mod room;
 mod serial_shared;
 mod services;
 mod sleep;
+mod slice;
 mod status;
 mod strand;
 mod strand_word;

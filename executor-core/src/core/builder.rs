@@ -92,8 +92,8 @@ impl CoreBuilder {
     /// How many messages of one stream, or calls of one lane of callbacks, run in a row while
     /// others wait: 1 to 4,294,967,295, default [`DEFAULT_BUDGET`], 128.
     ///
-    /// A stream lets the others come also when it has run for five milliseconds, of which it has a
-    /// look after every 16 messages. No handler is interrupted for it.
+    /// A stream or lane lets the others come also when it has run for five milliseconds. It looks at
+    /// the coarse clock after 1, 2, 4, 8 and each 16 messages; no handler is interrupted for it.
     pub fn budget(mut self, budget: usize) -> Self {
         self.options.budget = budget;
         self

@@ -6,13 +6,9 @@ use std::sync::Arc;
 use super::{Strand, StreamOwner};
 use crate::cell::{CellList, Header, Step};
 use crate::lane::Link;
+use crate::slice::Slice;
 use crate::strand_word::LetGo;
 use crate::worker::Turn;
-
-/// After how many messages of a slice the clock is read.
-const CLOCK_INTERVAL: usize = 16;
-/// How long a slice may last while others wait, in nanoseconds.
-const SLICE_NANOS: u64 = 5_000_000;
 
 /// What the owner has not written yet into the stream's line, which its producers write too: told
 /// for some messages at once, and always before the owner looks for more or stops.
@@ -34,8 +30,7 @@ impl<O: StreamOwner> Strand<O> {
         let this = unsafe { Arc::from_raw(link.cast::<Self>().as_ptr()) };
         let head = &this.head;
         let budget = turn.core.options.budget;
-        let mut began = 0;
-        let mut ran = 0;
+        let mut slice = Slice::default();
         // SAFETY: I1: the list is the owner's.
         let mut queued = unsafe { CellList::from_raw(head.taken.replace(ptr::null_mut())) };
         let mut current = NonNull::new(head.current.replace(ptr::null_mut()));
@@ -65,16 +60,7 @@ impl<O: StreamOwner> Strand<O> {
                 }
                 return;
             }
-            ran += 1;
-            let mut over = ran >= budget;
-            if ran % CLOCK_INTERVAL == 0 {
-                let now = crate::clock::coarse_monotonic_nanos();
-                if began == 0 {
-                    began = now;
-                }
-                over |= now.saturating_sub(began) > SLICE_NANOS;
-            }
-            if over {
+            if slice.is_over(budget, !queued.is_empty()) {
                 this.tell(&mut untold);
                 head.taken.set(queued.into_raw());
                 let _ = Arc::into_raw(this);

@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use executor_core::DEFAULT_BUDGET;
 use executor_serial::{Envelope, SerialExecutor, WorkerCore, join_all};
@@ -173,12 +175,10 @@ fn heat(executor: &SerialExecutor<u64>, key: u64, hot: &Arc<AtomicU64>) {
     drop(submitted.expect("room"));
 }
 
-#[test]
-fn a_stream_runs_no_more_in_a_row_than_its_budget() {
-    const BUDGET: usize = 8;
-    let core = WorkerCore::threads(1).budget(BUDGET).build();
-    let core = core.expect("a thread");
-    let executor: SerialExecutor<u64> = SerialExecutor::builder(&core).build().expect("legal");
+/// How many of `messages` of a hot stream, each with this work, the only worker of a core runs before one
+/// of a cold stream, which is queued last.
+fn hot_before_cold(core: &WorkerCore, messages: usize, work: fn()) -> u64 {
+    let executor: SerialExecutor<u64> = SerialExecutor::builder(core).build().expect("legal");
     let (go_on, gate) = mpsc::channel::<()>();
     // The only worker is busy until all are queued: what follows does not depend on time.
     let blocking = core.spawn_fn_detached(move || {
@@ -187,9 +187,10 @@ fn a_stream_runs_no_more_in_a_row_than_its_budget() {
     blocking.expect("open");
     let handled = Arc::new(AtomicU64::new(0));
     let mut hot = Vec::new();
-    for _ in 0..100 * BUDGET {
+    for _ in 0..messages {
         let handled = Arc::clone(&handled);
         let submitted = executor.try_submit(0, Envelope::new(()), move |_, _| async move {
+            work();
             handled.fetch_add(1, Ordering::SeqCst);
             Ok::<_, Infallible>(())
         });
@@ -201,11 +202,27 @@ fn a_stream_runs_no_more_in_a_row_than_its_budget() {
     });
     go_on.send(()).expect("it waits");
     let before = cold.expect("room").wait().expect("handled");
+    for completion in hot {
+        completion.wait().expect("handled");
+    }
+    before
+}
+
+#[test]
+fn a_stream_runs_no_more_in_a_row_than_its_budget() {
+    const BUDGET: usize = 8;
+    let core = WorkerCore::threads(1).budget(BUDGET).build();
+    let before = hot_before_cold(&core.expect("a thread"), 100 * BUDGET, || ());
     assert!(
         before <= BUDGET as u64,
         "{before} of the hot stream came first"
     );
-    for completion in hot {
-        completion.wait().expect("handled");
-    }
+}
+
+#[test]
+fn a_stream_of_slow_messages_lets_the_others_come_after_some_milliseconds() {
+    let core = WorkerCore::threads(1).build().expect("a thread");
+    let slow = || thread::sleep(Duration::from_millis(6));
+    let before = hot_before_cold(&core, 30, slow);
+    assert!(before <= 8, "{before} of the hot stream came first");
 }
