@@ -4,7 +4,7 @@ use crate::core::{CoreShared, WorkerCore};
 use crate::environment::Environment;
 use crate::metrics::{Counters, Event, Totals};
 use crate::room::{Bounds, Room};
-use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
 
 const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
@@ -143,14 +143,25 @@ impl SerialShared {
     /// Begins a new drain generation.
     pub fn next_generation(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
+        // See `admitted`.
+        fence(Ordering::SeqCst);
     }
 
-    /// A handler of `generation` submits a message.
+    /// The generation of a message that was just admitted: that of the handler which admitted it, or the
+    /// present one. Descendants of older generations are counted.
+    ///
+    /// After the admission, not before: a drain that begins in between either is seen here, and sees the
+    /// count before the handler is over, or finds the message's stream busy when it looks at all streams.
     #[inline]
-    pub(crate) fn note_descendant(&self, generation: u32) {
+    pub(crate) fn admitted(&self, inherited: Option<u32>) -> u32 {
+        let Some(generation) = inherited else {
+            return self.generation();
+        };
+        fence(Ordering::SeqCst);
         if generation != self.generation() {
             self.descendants.fetch_add(1, Ordering::SeqCst);
         }
+        generation
     }
 
     /// How many messages handlers of older generations have submitted so far.

@@ -250,15 +250,9 @@ impl<O: StreamOwner> Strand<O> {
         frame::chain_through(self.name())
     }
 
-    fn generation(&self) -> u32 {
-        let shared = self.owner.shared();
-        frame::inherited_generation(shared.environment()).map_or_else(
-            || shared.generation(),
-            |generation| {
-                shared.note_descendant(generation);
-                generation
-            },
-        )
+    /// The drain generation of a message that a handler of this executor admits here: the handler's.
+    fn inherited(&self) -> Option<u32> {
+        frame::inherited_generation(self.owner.shared().environment())
     }
 
     pub(crate) fn leave_room(&self) {

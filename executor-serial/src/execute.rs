@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use executor_core::engine::{Draft, Slot, Started, Strand, StreamOwner};
+use executor_core::engine::{Draft, Slot, Started, Strand, StreamOwner, drop_quietly};
 use executor_core::{
     Completion, Envelope, ExecuteError, Failure, PolicyContext, RejectReason, Rejected,
 };
@@ -187,7 +187,7 @@ where
         }
         Started::Failed(failure) => {
             // It is over, also for a message that expired before its handler had it.
-            *message = None;
+            drop_quietly(message.take());
             return Poll::Ready(Err(failure.into()));
         }
         Started::Admitted(completion) => *wait = Some(Wait::Admitted(completion)),

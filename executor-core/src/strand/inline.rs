@@ -68,15 +68,15 @@ impl<O: StreamOwner> Strand<O> {
         E: Send + 'static,
     {
         let shared = &*self.head.shared;
-        let (may_nest, generation) = if frame::is_outermost() {
-            (true, shared.generation())
+        let (may_nest, inherited) = if frame::is_outermost() {
+            (true, None)
         } else if let Some(chain) = self.reentered() {
             return Started::Refused(RejectReason::WouldDeadlock(chain));
         } else {
-            (frame::depth() < INLINE_DEPTH, self.generation())
+            (frame::depth() < INLINE_DEPTH, self.inherited())
         };
         if may_nest && shared.runs_inline() && self.head.word.try_own() {
-            return self.run_inline(message, generation);
+            return self.run_inline(message, shared.admitted(inherited));
         }
         match self.enqueue(message, true) {
             Ok(completion) => {

@@ -78,6 +78,8 @@ impl<O: StreamOwner> Strand<O> {
         let mut rest = envelopes.into_iter();
         let mut chain = Chain::<O, Message<M, H, O::State, StrandScope>>::new(self);
         let mut refused = None;
+        let inherited = self.inherited();
+        let generation = inherited.unwrap_or_else(|| shared.generation());
         for envelope in rest.by_ref() {
             if let Err(reason) = shared.room().try_enter(&self.head.room) {
                 refused = Some((self.why_not(reason), envelope));
@@ -85,7 +87,7 @@ impl<O: StreamOwner> Strand<O> {
             }
             let place = Slot::new(Arc::clone(self));
             let job = Message::new(envelope, handler.clone());
-            let scope = self.scope(self.generation());
+            let scope = self.scope(generation);
             chain.prepend(Cell::with_job(job, scope, true));
             let _used = place.into_strand();
         }
@@ -94,7 +96,10 @@ impl<O: StreamOwner> Strand<O> {
             Rejected { reason, work }
         });
         let accepted = match self.push_chain(&mut chain) {
-            Ok(accepted) => accepted,
+            Ok(accepted) => {
+                let _noted = shared.admitted(inherited);
+                accepted
+            }
             Err(envelopes) => {
                 let late = refused.map(|refused| refused.work).unwrap_or_default();
                 let work = envelopes.into_iter().chain(late).collect();
@@ -185,11 +190,13 @@ impl<O: StreamOwner> Strand<O> {
         E: Send + 'static,
         R: Receipt<T, E, M>,
     {
-        let (caller, generation) = if frame::is_outermost() {
-            (None, self.head.shared.generation())
+        let shared = &*self.head.shared;
+        let (caller, inherited) = if frame::is_outermost() {
+            (None, None)
         } else {
-            (awaited.then(frame::caller).flatten(), self.generation())
+            (awaited.then(frame::caller).flatten(), self.inherited())
         };
+        let generation = inherited.unwrap_or_else(|| shared.generation());
         let (envelope, handler) = message.take().expect("a message is admitted once");
         let job = Message::<M, H, O::State, StrandScope>::new(envelope, handler);
         let cell = Cell::with_job(job, self.scope(generation), R::JOINED);
@@ -212,6 +219,7 @@ impl<O: StreamOwner> Strand<O> {
                 return Err(RejectReason::Closed);
             }
         }
+        let _noted = shared.admitted(inherited);
         // SAFETY: the job's types are these, and it was made joined if it is to be.
         Ok(R::of(unsafe { Admitted::new(cell) }))
     }

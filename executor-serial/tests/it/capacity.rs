@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
-use executor_serial::{Envelope, RejectReason, SerialExecutor};
+use executor_serial::{Envelope, ExecuteError, RejectReason, SerialExecutor};
 
 use crate::contract::{DEADLINE, Gate, Host, is_pending, run};
 
@@ -251,5 +251,72 @@ fn a_handler_that_panics_when_it_is_dropped_does_not_cost_a_cancelled_message() 
         assert_eq!(envelope.payload, 7);
         gate.one();
         held.expect("there is room").await.expect("it is handled");
+    });
+}
+
+#[test]
+fn a_drain_waits_for_a_batch_that_a_handler_was_admitting_when_it_began() {
+    run(Host::Threads, |core| async move {
+        let executor: SerialExecutor<u64> = SerialExecutor::builder(&core).build().expect("legal");
+        let (gate, admitting) = (Gate::new(), Gate::new());
+        let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+        let (inner, passing, tell) = (executor.clone(), gate.clone(), admitting.clone());
+        let submitted = executor.try_submit(1, Envelope::new(()), move |_, _| async move {
+            // The iterator's second step comes when the batch has its generation, and is not pushed yet.
+            let mut steps = 0;
+            let envelopes = std::iter::from_fn(|| {
+                steps += 1;
+                if steps == 2 {
+                    tell.one();
+                    may_go_on.recv_timeout(DEADLINE).expect("told in time");
+                    return None;
+                }
+                Some(Envelope::new(()))
+            });
+            let batch = inner.submit_batch(2, envelopes, move |_, _| {
+                let passing = passing.clone();
+                async move {
+                    passing.pass().await;
+                    Ok::<_, Infallible>(())
+                }
+            });
+            assert!(batch.refused.is_none());
+            Ok::<_, Infallible>(())
+        });
+        admitting.pass().await;
+        let mut drain = Box::pin(executor.drain(DEADLINE));
+        assert!(is_pending(&mut drain).await);
+        go_on.send(()).expect("it waits");
+        submitted.expect("room").await.expect("handled");
+        // Of one message there is no marker left: the next round is on its way, if there is one.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+            assert!(is_pending(&mut drain).await, "the batch is not handled");
+        }
+        gate.open();
+        assert!(drain.await.is_complete());
+    });
+}
+
+#[test]
+fn a_message_that_expired_and_panics_when_dropped_ends_as_expired() {
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::resume_unwind(Box::new("dropped"));
+        }
+    }
+
+    run(Host::Threads, |core| async move {
+        let executor: SerialExecutor<u64> = SerialExecutor::builder(&core).build().expect("legal");
+        let envelope = || Envelope::new(Bomb).with_deadline(std::time::Instant::now());
+        let handler = |_: Envelope<Bomb>, _| async { Ok::<_, Infallible>(()) };
+        let executed = executor.execute(1, envelope(), handler).await;
+        assert!(matches!(executed, Err(ExecuteError::Expired)));
+        let next = executor.execute(1, Envelope::new(()), |_, _| async {
+            Ok::<_, Infallible>(())
+        });
+        next.await.expect("the stream goes on");
     });
 }
