@@ -11,8 +11,9 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+pub use self::limit::UNADMITTED;
+pub(crate) use self::limit::UnderLimit;
 pub use self::limit::{Ended, Limiter};
-pub(crate) use self::limit::{UNADMITTED, UnderLimit};
 pub(crate) use self::promise::Promised;
 pub use self::promise::{Promise, promise};
 use crate::cell::{Header, Job, Scope, Step, drop_quietly};

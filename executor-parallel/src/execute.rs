@@ -8,17 +8,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use executor_core::engine::{Ended, InPlace, panicked, run_as_handler};
-use executor_core::{
-    Completion, Envelope, ExecuteError, Failure, PolicyContext, RejectReason, Rejected,
-};
+use executor_core::{Envelope, ExecuteError, Failure, PolicyContext, RejectReason, Rejected};
 use pin_project_lite::pin_project;
 
-use crate::gate::{Gate, Permit, Wait};
+use crate::gate::{Gate, InLine, Permit, Wait};
 
 /// What an execution has of its permit between polls.
 enum Stage<'a> {
     /// It waits in line.
-    InLine(Completion<Permit>),
+    InLine(InLine<'a>),
     /// It was taken at once, for a message of this generation.
     Taken(&'a Gate, u32),
     /// It was waited for; its own drop gives it back.

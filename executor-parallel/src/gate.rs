@@ -3,14 +3,20 @@
 //! The lock here is taken when a permit is not to be had, and on every operation while the permits
 //! are frozen (`permits`, I3). No user code runs under it.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
+use std::task::{Context, Poll, ready};
 
 use executor_core::engine::sync::{Mutex, MutexGuard};
 use executor_core::engine::{
-    Counts, Ended, Limiter, Parked, check_exit, inherited_generation, promise,
+    Counts, Ended, Limiter, Parked, UNADMITTED, check_exit, inherited_generation, promise,
 };
-use executor_core::{Completion, Environment, RejectReason, Totals, WorkerCore};
+use executor_core::{Completion, Environment, Failure, RejectReason, Totals, WorkerCore};
 
 use crate::line::{Drain, Line, Waiter};
 use crate::permits::{Attempt, Given, Permits};
@@ -28,6 +34,8 @@ pub(crate) struct Gate {
     permits: Permits,
     queue: usize,
     line: Mutex<Line>,
+    /// How many gave up in line since those were looked for; a few of them may not be there any more.
+    gone: AtomicUsize,
     phase: AtomicU8,
     /// Whether no handle is left, so that nothing is delayed any more.
     pub(crate) abandoned: AtomicBool,
@@ -80,6 +88,7 @@ impl Gate {
             permits: Permits::new(limit),
             queue,
             line: Mutex::new(Line::new(limit)),
+            gone: AtomicUsize::new(0),
             phase: AtomicU8::new(OPEN),
             abandoned: AtomicBool::new(false),
             generation: AtomicU32::new(0),
@@ -134,7 +143,8 @@ impl Gate {
 
     /// Waits in line for a permit.
     #[cold]
-    pub(crate) fn wait(&self, generation: u32) -> Result<Wait, RejectReason> {
+    pub(crate) fn wait(&self, generation: u32) -> Result<Wait<'_>, RejectReason> {
+        let mut gone = Vec::new();
         let mut line = self.lock();
         if self.is_closed() {
             return Err(RejectReason::Closed);
@@ -146,12 +156,29 @@ impl Gate {
             drop(line);
             return Ok(Wait::Taken);
         }
-        line.tidy();
+        // As many again have come since the last time: on the whole it costs each the same.
+        if 2 * self.gone.load(Ordering::Relaxed) > line.waiters.len() {
+            gone = self.take_gone(&mut line);
+        }
         self.counts.waited();
-        let (promise, completion) = promise();
+        let (promise, permit) = promise();
         line.waiters
             .push_back((generation, Waiter::Caller(promise)));
-        Ok(Wait::InLine(completion))
+        drop(line);
+        drop(gone);
+        Ok(Wait::InLine(InLine {
+            gate: self,
+            permit: Some(permit),
+        }))
+    }
+
+    /// Takes out of the line who gave up in it, to be dropped after the lock.
+    fn take_gone(&self, line: &mut Line) -> Vec<Waiter> {
+        if self.gone.swap(0, Ordering::SeqCst) == 0 {
+            Vec::new()
+        } else {
+            line.take_gone()
+        }
     }
 
     /// Queues a message for the workers, which run it when it has a permit.
@@ -170,9 +197,13 @@ impl Gate {
         generation: u32,
         message: Parked,
     ) -> Result<(), (RejectReason, Parked)> {
+        let mut gone = Vec::new();
         let mut line = self.lock();
         if self.is_closed() {
             return Err((RejectReason::Closed, message));
+        }
+        if line.waiters.len() >= queue {
+            gone = self.take_gone(&mut line);
         }
         if line.waiters.len() >= queue {
             return Err((RejectReason::Full { limit: queue }, message));
@@ -185,7 +216,9 @@ impl Gate {
             message.release(&self.core);
         } else {
             (line.waiters).push_back((generation, Waiter::Message(message)));
+            drop(line);
         }
+        drop(gone);
         Ok(())
     }
 
@@ -322,6 +355,8 @@ impl Gate {
     }
 
     fn thaw_if_calm(&self, line: &mut Line) {
+        // Nobody hears of a drain that was given up: it keeps nothing from being calm.
+        line.drains.retain(|drain| drain.done.is_awaited());
         let calm = line.waiters.is_empty()
             && line.owed == 0
             && line.drains.is_empty()
@@ -354,7 +389,13 @@ impl Gate {
         let (done, completion) = promise();
         let mut line = self.lock();
         self.freeze(&mut line);
-        let generation = self.generation.fetch_add(1, Ordering::SeqCst);
+        let generation = self.generation.load(Ordering::Relaxed);
+        let next = match generation.wrapping_add(1) {
+            UNADMITTED => 0,
+            next => next,
+        };
+        self.generation.store(next, Ordering::SeqCst);
+        line.drains.retain(|drain| drain.done.is_awaited());
         let left = self.in_flight(&line);
         if left == 0 {
             self.thaw_if_calm(&mut line);
@@ -373,9 +414,12 @@ impl Gate {
     /// Messages that have a permit or wait for one, at one moment.
     pub(crate) fn count(&self) -> usize {
         let mut line = self.lock();
+        let gone = self.take_gone(&mut line);
         self.freeze(&mut line);
         let count = self.in_flight(&line);
         self.thaw_if_calm(&mut line);
+        drop(line);
+        drop(gone);
         count
     }
 
@@ -409,7 +453,12 @@ impl Gate {
     }
 
     pub(crate) fn waiting(&self) -> usize {
-        self.lock().waiters.len()
+        let mut line = self.lock();
+        let gone = self.take_gone(&mut line);
+        let waiting = line.waiters.len();
+        drop(line);
+        drop(gone);
+        waiting
     }
 
     pub(crate) fn running(&self) -> usize {
@@ -419,9 +468,36 @@ impl Gate {
 }
 
 /// What a caller of `wait` got.
-pub(crate) enum Wait {
+pub(crate) enum Wait<'a> {
     Taken,
-    InLine(Completion<Permit>),
+    InLine(InLine<'a>),
+}
+
+/// A place in line, a future of the permit; dropped before it is ready, it is given up.
+pub(crate) struct InLine<'a> {
+    gate: &'a Gate,
+    /// None once it was ready.
+    permit: Option<Completion<Permit>>,
+}
+
+impl Future for InLine<'_> {
+    type Output = Result<Permit, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let permit = self.permit.as_mut().expect("it was not ready before");
+        let granted = ready!(Pin::new(permit).poll(context));
+        self.permit = None;
+        Poll::Ready(granted)
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            drop(permit);
+            self.gate.gone.fetch_add(1, Ordering::SeqCst);
+        }
+    }
 }
 
 impl Limiter for Gate {

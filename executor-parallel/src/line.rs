@@ -6,9 +6,6 @@ use executor_core::engine::{Parked, Promise};
 
 use crate::gate::Permit;
 
-/// At how many waiters those who gave up are looked for first.
-const TIDY_AT: usize = 64;
-
 /// The state under the lock.
 pub(crate) struct Line {
     pub(crate) waiters: VecDeque<(u32, Waiter)>,
@@ -17,8 +14,6 @@ pub(crate) struct Line {
     pub(crate) owed: usize,
     pub(crate) drains: Vec<Drain>,
     pub(crate) frozen: bool,
-    /// At how many waiters those who gave up are looked for.
-    tidy_at: usize,
 }
 
 /// Who waits for a permit.
@@ -44,38 +39,45 @@ impl Line {
             owed: 0,
             drains: Vec::new(),
             frozen: false,
-            tidy_at: TIDY_AT,
         }
     }
 
     /// A message of `generation` is admitted: drains that wait for that generation wait for it too.
     pub(crate) fn admit(&mut self, generation: u32) {
         for drain in &mut self.drains {
-            drain.left += usize::from(generation <= drain.generation);
+            drain.left += usize::from(drain.waits_for(generation));
         }
     }
 
     /// A message of `generation` is over.
     pub(crate) fn leave(&mut self, generation: u32) {
         for drain in &mut self.drains {
-            drain.left -= usize::from(generation <= drain.generation);
+            drain.left -= usize::from(drain.waits_for(generation));
         }
     }
 
-    /// Forgets those who gave up while they waited, when there may be many.
-    pub(crate) fn tidy(&mut self) {
-        if self.waiters.len() < self.tidy_at {
-            return;
-        }
-        let mut waiters = std::mem::take(&mut self.waiters);
-        waiters.retain(|(generation, waiter)| {
-            let gone = matches!(waiter, Waiter::Caller(promise) if !promise.is_awaited());
-            if gone {
-                self.leave(*generation);
+    /// Takes out those who gave up while they waited; the caller drops them after the lock.
+    #[must_use]
+    pub(crate) fn take_gone(&mut self) -> Vec<Waiter> {
+        let mut gone = Vec::new();
+        for _ in 0..self.waiters.len() {
+            match self.waiters.pop_front() {
+                Some((generation, Waiter::Caller(promise))) if !promise.is_awaited() => {
+                    self.leave(generation);
+                    gone.push(Waiter::Caller(promise));
+                }
+                other => self.waiters.extend(other),
             }
-            !gone
-        });
-        self.tidy_at = 2 * waiters.len() + TIDY_AT;
-        self.waiters = waiters;
+        }
+        gone
+    }
+}
+
+impl Drain {
+    /// Whether it waits for messages of `generation`: those that were admitted before it, and theirs.
+    ///
+    /// Generations wrap around, and none is older than half of all.
+    fn waits_for(&self, generation: u32) -> bool {
+        self.generation.wrapping_sub(generation) < 1 << 31
     }
 }

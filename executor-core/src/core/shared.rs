@@ -62,6 +62,13 @@ pub(super) enum Watcher {
     Empty(Promise<()>),
 }
 
+impl Watcher {
+    fn is_awaited(&self) -> bool {
+        let (Self::Quiet(promise) | Self::Empty(promise)) = self;
+        promise.is_awaited()
+    }
+}
+
 impl CoreShared {
     /// Pushes new work from outside; false: the core is closed, and the link is still the caller's.
     ///
@@ -253,6 +260,8 @@ impl CoreShared {
 
     pub(super) fn watch(&self, watcher: Watcher) {
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who gave up is not remembered until the next quiet moment, which may be far.
+        watchers.retain(Watcher::is_awaited);
         watchers.push(watcher);
         self.watched.store(watchers.len(), Ordering::SeqCst);
         drop(watchers);
@@ -261,6 +270,12 @@ impl CoreShared {
         } else {
             self.note_quiet();
         }
+    }
+
+    /// How many wait for the workers, or did and gave up since.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn watchers(&self) -> usize {
+        self.watched.load(Ordering::SeqCst)
     }
 
     /// Lets nobody join any more; the executors that have.

@@ -63,8 +63,8 @@ impl Ended {
     }
 }
 
-/// The generation of a delayed message before its time.
-pub(crate) const UNADMITTED: u32 = u32::MAX;
+/// The generation of a delayed message before its time, which no drain has.
+pub const UNADMITTED: u32 = u32::MAX;
 
 /// The scope of a message of a parallel executor.
 #[repr(C)]

@@ -316,6 +316,33 @@ fn an_abort_turns_callers_in_line_away_with_their_envelopes() {
 }
 
 #[test]
+fn an_execution_that_gave_up_in_line_leaves_its_place_in_the_queue() {
+    run(Host::Threads, |core| async move {
+        let executor = ParallelExecutor::builder(&core)
+            .max_concurrency(1)
+            .queue(1)
+            .build()
+            .expect("legal options");
+        let gate = Gate::new();
+        let passing = gate.clone();
+        let mut held = Box::pin(executor.execute(Envelope::new(()), move |_, _| async move {
+            passing.pass().await;
+            Ok::<_, Infallible>(())
+        }));
+        assert!(is_pending(&mut held).await);
+        let quick = |_: Envelope<()>, _: PolicyContext| async { Ok::<_, Infallible>(()) };
+        let mut given_up = Box::pin(executor.execute(Envelope::new(()), quick));
+        assert!(is_pending(&mut given_up).await);
+        drop(given_up);
+        assert_eq!(executor.metrics().waiting, 0);
+        let queued = executor.try_submit(Envelope::new(()), quick).expect("room");
+        gate.open();
+        held.await.expect("handled");
+        queued.await.expect("handled");
+    });
+}
+
+#[test]
 fn detached_messages_run_under_the_limit_and_are_counted() {
     for host in [Host::Threads, Host::TokioMany, Host::TokioOne] {
         run(host, |core| async move {

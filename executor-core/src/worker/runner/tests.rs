@@ -1,4 +1,7 @@
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use super::*;
@@ -233,4 +236,20 @@ fn a_worker_naps_beside_one_that_runs_and_sleeps_when_that_does_not() {
     );
     assert!(matches!(runner.lie_down(), Rest::Long));
     assert_eq!((core.metrics().asleep, core.metrics().napping), (1, 0));
+}
+
+#[test]
+fn drains_of_a_core_that_were_given_up_are_forgotten() {
+    let core = unhosted(1);
+    push(&core);
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..100 {
+        let mut drain = pin!(core.drain(Duration::MAX));
+        assert!(drain.as_mut().poll(&mut context).is_pending());
+    }
+    assert_eq!(
+        core.handle.0.watchers(),
+        1,
+        "the last is not known to be gone"
+    );
 }

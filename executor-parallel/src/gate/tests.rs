@@ -1,0 +1,108 @@
+use std::task::Waker;
+
+use super::*;
+use crate::ParallelExecutor;
+
+/// A gate with so many permits, on a core whose workers have nothing to do.
+fn gate(permits: usize) -> Arc<Gate> {
+    let core = WorkerCore::threads(1).build().expect("a thread");
+    let executor = ParallelExecutor::builder(&core).max_concurrency(permits);
+    Arc::clone(&executor.build().expect("legal options").gate)
+}
+
+fn is_ready<F: Future + Unpin>(future: &mut F) -> bool {
+    let mut context = Context::from_waker(Waker::noop());
+    Pin::new(future).poll(&mut context).is_ready()
+}
+
+/// Whether permits are taken and given without the lock.
+fn is_calm(gate: &Gate) -> bool {
+    let taken = gate.try_take_quickly();
+    if taken {
+        gate.give(gate.generation());
+    }
+    taken
+}
+
+#[test]
+fn what_needed_the_lock_leaves_the_permits_to_everybody() {
+    let gate = gate(2);
+    assert!(is_calm(&gate));
+    let generation = gate.generation();
+    for _ in 0..2 {
+        gate.try_take(generation).expect("free");
+    }
+    let refused = gate.try_take(generation);
+    assert_eq!(refused, Err(RejectReason::NoPermit { limit: 2 }));
+    let Ok(Wait::InLine(mut waiting)) = gate.wait(generation) else {
+        panic!("no permit is free")
+    };
+    gate.give(generation);
+    assert!(is_ready(&mut waiting));
+    gate.give(generation);
+    assert!(is_calm(&gate), "after somebody has waited");
+    gate.set_limit(1);
+    gate.set_limit(3);
+    assert!(is_calm(&gate), "after the limit was changed");
+    assert_eq!(gate.count(), 0);
+    assert!(is_ready(&mut gate.drained()));
+    assert!(is_calm(&gate), "after a drain");
+}
+
+#[test]
+fn drains_that_were_given_up_are_forgotten() {
+    let gate = gate(2);
+    let generation = gate.generation();
+    gate.try_take(generation).expect("free");
+    for _ in 0..100 {
+        assert!(!is_ready(&mut gate.drained()));
+    }
+    assert!(gate.lock().drains.len() <= 1);
+    assert!(!gate.try_take_quickly(), "the last drain was just begun");
+    gate.try_take(generation).expect("free");
+    gate.give(generation);
+    assert!(is_calm(&gate), "nobody hears of any drain");
+    gate.give(generation);
+}
+
+#[test]
+fn generations_wrap_around() {
+    let gate = gate(4);
+    gate.generation.store(UNADMITTED - 2, Ordering::SeqCst);
+    let mut begun = Vec::new();
+    for _ in 0..4 {
+        let generation = gate.generation();
+        assert_ne!(generation, UNADMITTED);
+        gate.try_take(generation).expect("free");
+        begun.push((generation, gate.drained()));
+    }
+    // Each drain waits for what was admitted before it, and for nothing else.
+    for at in 0..4 {
+        assert!(begun[at..].iter_mut().all(|(_, drain)| !is_ready(drain)));
+        gate.give(begun[at].0);
+        assert!(is_ready(&mut begun[at].1), "{at}");
+    }
+    assert_eq!((gate.free(), gate.count()), (4, 0));
+    assert!(is_calm(&gate));
+}
+
+#[test]
+fn who_gave_up_in_line_takes_no_place_in_it() {
+    let gate = gate(1);
+    let generation = gate.generation();
+    gate.try_take(generation).expect("free");
+    let in_line = || match gate.wait(generation) {
+        Ok(Wait::InLine(waiting)) => waiting,
+        _ => panic!("no permit is free"),
+    };
+    let mut kept = in_line();
+    for _ in 0..1_000 {
+        drop(in_line());
+        assert!(gate.lock().waiters.len() < 8, "they are looked for in time");
+    }
+    assert_eq!((gate.waiting(), gate.count()), (1, 2));
+    gate.give(generation);
+    assert!(is_ready(&mut kept));
+    gate.give(generation);
+    assert!(is_calm(&gate));
+}
