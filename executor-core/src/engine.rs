@@ -24,9 +24,9 @@ pub use crate::in_place::InPlace;
 pub use crate::lifecycle::Lifecycle;
 pub use crate::metrics::Counts;
 pub use crate::receipt::Receipt;
-pub use crate::room::Slot;
+pub use crate::room::{InLine, Slot};
 pub use crate::serial_shared::SerialShared;
-pub use crate::strand::{Draft, Started, Strand, StreamOwner};
+pub use crate::strand::{Draft, Started, Strand, StreamOwner, Verdict};
 pub use crate::task::{Ended, Limiter, Promise, UNADMITTED, promise};
 pub use crate::time::every::Rearm;
 pub use crate::time::term::Term;
@@ -252,11 +252,7 @@ impl<O: StreamOwner> Slot<O> {
     ///
     /// # Errors
     /// The stream was closed meanwhile; the draft is as it was.
-    pub fn submit<M, H, F, T, E, R>(
-        self,
-        message: &mut Draft<M, H>,
-        awaited: bool,
-    ) -> Result<R, RejectReason>
+    pub fn submit<M, H, F, T, E, R>(self, message: &mut Draft<M, H>) -> Result<R, RejectReason>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
@@ -265,20 +261,6 @@ impl<O: StreamOwner> Slot<O> {
         E: Send + 'static,
         R: Receipt<T, E, M>,
     {
-        self.into_strand().push(message, awaited)
-    }
-}
-
-impl<O: StreamOwner> Strand<O> {
-    /// Waits in line for a place in the queue.
-    pub fn wait_for_room(self: &Arc<Self>) -> Completion<Slot<O>> {
-        let shared = self.owner().shared();
-        shared.note_waited();
-        let waiting = shared.room().wait(self);
-        if shared.is_closed() {
-            // It may have come too late to be turned away.
-            shared.turn_waiters_away();
-        }
-        waiting
+        self.into_strand().push(message, false)
     }
 }

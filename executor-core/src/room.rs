@@ -1,8 +1,13 @@
 //! Bounds on what is queued: for each stream, and for all streams of an executor together.
 //!
 //! Entering and leaving are one atomic operation each (two with a total bound) while nobody waits.
-//! Waiters are served in order; a place that becomes free is handed to the first of them, so that
-//! nobody can overtake.
+//! Waiters of one stream are served in order, and a place that becomes free is handed to the first of
+//! them; with a total bound the oldest of all comes first whose own queue has room. Nobody who comes
+//! later can overtake: while somebody waits for a place in a queue, or for one of all, newcomers are
+//! refused it.
+//!
+//! What can be queued without its caller, an execution or a delayed message, is queued under the lock
+//! when its place is free; a submission that waits is given the place, and is queued when it is polled.
 //!
 //! Waiters lie in blocks of the pool, and lines are reused: to wait allocates nothing once warm.
 //!
@@ -10,18 +15,21 @@
 //! and whoever leaves makes room before looking for waiters; both are `SeqCst`.
 
 use std::alloc::Layout;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
 use std::ptr::NonNull;
 use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, ready};
 
 use crate::completion::Completion;
-use crate::error::RejectReason;
+use crate::error::{Failure, RejectReason};
 use crate::pool::{self, Class};
 use crate::strand::{Strand, StreamOwner};
 use crate::sync::plain::{Mutex, MutexGuard};
 use crate::sync::{AtomicUsize, Ordering, model_fence};
-use crate::task::{Promise, promise};
+use crate::task::Promise;
 
 /// How many lines are kept for the next who wait, at most.
 const SPARE_LINES: usize = 64;
@@ -46,30 +54,42 @@ impl Room {
     }
 }
 
-/// Somebody who waits for a place.
+/// Somebody who waits for a place; dropped without one, it was turned away.
 pub(crate) trait Waiter: Send {
     fn room(&self) -> &Room;
-    fn is_awaited(&self) -> bool;
-    /// Hands over the place that was taken for it; at most once.
-    fn grant(&mut self);
+    /// Uses the place that was taken for it, under the lock: it waits for nothing, and runs no code of the
+    /// user's. False: it cannot be used any more.
+    fn admit(&mut self) -> bool;
+    /// Tells of it, after the lock.
+    fn tell(&mut self);
 }
 
-struct StrandWaiter<O: StreamOwner> {
+/// Somebody who is given the place itself.
+pub(crate) struct SlotWaiter<O: StreamOwner> {
     strand: Arc<Strand<O>>,
     /// None once it was fulfilled.
     promise: Option<Promise<Slot<O>>>,
 }
 
-impl<O: StreamOwner> Waiter for StrandWaiter<O> {
+impl<O: StreamOwner> SlotWaiter<O> {
+    pub(crate) fn new(strand: Arc<Strand<O>>, promise: Promise<Slot<O>>) -> Self {
+        Self {
+            strand,
+            promise: Some(promise),
+        }
+    }
+}
+
+impl<O: StreamOwner> Waiter for SlotWaiter<O> {
     fn room(&self) -> &Room {
         self.strand.room()
     }
 
-    fn is_awaited(&self) -> bool {
-        self.promise.as_ref().is_some_and(Promise::is_awaited)
+    fn admit(&mut self) -> bool {
+        true
     }
 
-    fn grant(&mut self) {
+    fn tell(&mut self) {
         if let Some(promise) = self.promise.take() {
             promise.fulfil(Slot::new(Arc::clone(&self.strand)));
         }
@@ -123,47 +143,111 @@ impl Drop for Queued {
     }
 }
 
-/// Who waits for a place in one room, first come first.
-type Line = VecDeque<Queued>;
+/// Who waits for a place in one room, the oldest first.
+#[derive(Default)]
+struct Line {
+    entries: VecDeque<Entry>,
+    /// How many of them gave up.
+    gone: usize,
+}
+
+struct Entry {
+    /// Rises with each that lines up, wherever.
+    age: u64,
+    /// None once it gave up.
+    waiter: Option<Queued>,
+}
+
+impl Line {
+    /// The first who waits.
+    fn first(&self) -> Option<(u64, &Queued)> {
+        let entry = self.entries.front()?;
+        // Those who gave up in front of it are gone: see `settle`.
+        Some((entry.age, entry.waiter.as_ref()?))
+    }
+
+    fn take_first(&mut self) -> Option<Queued> {
+        let taken = self.entries.pop_front()?.waiter;
+        self.settle();
+        taken
+    }
+
+    fn take(&mut self, age: u64) -> Option<Queued> {
+        let at = self.entries.binary_search_by_key(&age, |entry| entry.age);
+        let taken = self.entries[at.ok()?].waiter.take();
+        self.gone += usize::from(taken.is_some());
+        self.settle();
+        taken
+    }
+
+    /// Forgets who gave up, in front at once and elsewhere when they are most.
+    fn settle(&mut self) {
+        while self
+            .entries
+            .front()
+            .is_some_and(|entry| entry.waiter.is_none())
+        {
+            self.entries.pop_front();
+            self.gone -= 1;
+        }
+        if 2 * self.gone > self.entries.len() {
+            self.entries.retain(|entry| entry.waiter.is_some());
+            self.gone = 0;
+        }
+    }
+}
 
 /// Who waits, by room, and lines that were used before: a line that comes and goes allocates nothing.
 #[derive(Default)]
 struct Lines {
     by_room: HashMap<usize, Line>,
+    /// The room of each line by the age of its first.
+    by_age: BTreeMap<u64, usize>,
+    next_age: u64,
     spare: Vec<Line>,
 }
 
 impl Lines {
-    fn of(&mut self, room: &Room) -> &mut Line {
-        self.by_room
-            .entry(key(room))
-            .or_insert_with(|| self.spare.pop().unwrap_or_default())
-    }
-
-    /// Forgets the room's line when it is empty.
-    fn tidy_one(&mut self, room: usize) {
-        if self.by_room.get(&room).is_some_and(VecDeque::is_empty)
-            && let Some(line) = self.by_room.remove(&room)
-        {
-            keep(&mut self.spare, line);
-        }
-    }
-
-    /// Forgets all empty lines.
-    fn tidy(&mut self) {
-        self.by_room.retain(|_, line| {
-            let is_empty = line.is_empty();
-            if is_empty {
-                keep(&mut self.spare, std::mem::take(line));
-            }
-            !is_empty
+    fn push(&mut self, waiter: Queued) -> u64 {
+        let (room, age) = (key(waiter.room()), self.next_age);
+        self.next_age += 1;
+        let line = (self.by_room.entry(room)).or_insert_with(|| {
+            self.by_age.insert(age, room);
+            self.spare.pop().unwrap_or_default()
         });
+        line.entries.push_back(Entry {
+            age,
+            waiter: Some(waiter),
+        });
+        age
     }
-}
 
-fn keep(spare: &mut Vec<Line>, line: Line) {
-    if spare.len() < SPARE_LINES && line.capacity() <= SPARE_WAITERS {
-        spare.push(line);
+    /// Changes the line of a room, if there is one, and notes who comes first then.
+    fn change<R>(&mut self, room: usize, change: impl FnOnce(&mut Line) -> Option<R>) -> Option<R> {
+        let line = self.by_room.get_mut(&room)?;
+        let before = line.first().map(|(age, _)| age);
+        let result = change(line);
+        let after = line.first().map(|(age, _)| age);
+        if before != after {
+            if let Some(age) = before {
+                self.by_age.remove(&age);
+            }
+            if let Some(age) = after {
+                self.by_age.insert(age, room);
+            }
+        }
+        if after.is_none()
+            && let Some(line) = self.by_room.remove(&room)
+            && self.spare.len() < SPARE_LINES
+            && line.entries.capacity() <= SPARE_WAITERS
+        {
+            self.spare.push(line);
+        }
+        result
+    }
+
+    fn first(&self, room: usize) -> Option<&Queued> {
+        self.by_room.get(&room)?.first().map(|(_, first)| first)
     }
 }
 
@@ -216,12 +300,32 @@ impl Bounds {
     /// caller calls [`Bounds::serve_line`] later.
     #[inline]
     pub(crate) fn enter(&self, room: &Room) -> Result<(), RejectReason> {
-        if self.is_waited_for() && self.lock().by_room.contains_key(&key(room)) {
+        if self.is_waited_for() {
+            self.check_lines(room)?;
+        }
+        self.take(room)
+    }
+
+    /// Whether somebody who came before waits for the same place.
+    #[cold]
+    fn check_lines(&self, room: &Room) -> Result<(), RejectReason> {
+        let lines = self.lock();
+        if lines.by_room.contains_key(&key(room)) {
             return Err(RejectReason::Full {
                 limit: self.per_stream,
             });
         }
-        self.take(room)
+        // Whose own queue has room waits for one of all places.
+        let has_room = |&room: &usize| {
+            let first = lines.first(room);
+            first.is_some_and(|first| first.room().depth() < self.per_stream)
+        };
+        match &self.total {
+            Some((limit, _)) if lines.by_age.values().any(has_room) => {
+                Err(RejectReason::TotalFull { limit: *limit })
+            }
+            _ => Ok(()),
+        }
     }
 
     #[inline]
@@ -278,84 +382,100 @@ impl Bounds {
         self.waiting.load(Ordering::SeqCst) != 0
     }
 
-    /// Hands free places to those who wait for this room, or for any if the total was the limit.
+    /// Hands free places to those who wait for this room, or for any if there is a total bound.
     #[cold]
     fn serve(&self, room: &Room) {
         loop {
-            // A waiter's strand may be its last reference: it is dropped after the lock.
-            let mut gone = Vec::new();
             let mut lines = self.lock();
-            let mut granted = (lines.by_room.get_mut(&key(room)))
-                .and_then(|line| self.next_granted(line, &mut gone));
-            if granted.is_none() && self.total.is_some() {
-                granted = (lines.by_room.values_mut())
-                    .find_map(|line| self.next_granted(line, &mut gone));
-                lines.tidy();
-            } else {
-                lines.tidy_one(key(room));
+            let Some(mut served) = self.next_served(&mut lines, room) else {
+                return;
+            };
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+            let admitted = served.admit();
+            if !admitted {
+                self.vacate(served.room(), 1);
             }
             drop(lines);
-            drop(gone);
-            match granted {
-                Some(mut waiter) => waiter.grant(),
-                None => return,
+            // Its strand may be its last reference, and who is told is the user's: after the lock.
+            if admitted {
+                served.tell();
             }
         }
     }
 
-    /// The first live waiter of a line, with a place taken for it.
-    fn next_granted(&self, line: &mut Line, gone: &mut Vec<Queued>) -> Option<Queued> {
-        while line.front().is_some_and(|waiter| !waiter.is_awaited()) {
-            gone.extend(line.pop_front());
-            self.waiting.fetch_sub(1, Ordering::SeqCst);
+    /// The first who waits for a place that is free, which is taken.
+    fn next_served(&self, lines: &mut Lines, room: &Room) -> Option<Queued> {
+        let takes = |lines: &Lines, room: usize| {
+            let first = lines.first(room);
+            first.map(|first| self.take(first.room()))
+        };
+        match &self.total {
+            None => {
+                takes(lines, key(room))?.ok()?;
+                return lines.change(key(room), Line::take_first);
+            }
+            Some((limit, queued)) if queued.load(Ordering::SeqCst) >= *limit => return None,
+            Some(_) => {}
         }
-        let first = line.front()?;
-        self.take(first.room()).ok()?;
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        line.pop_front()
+        let mut found = None;
+        for &room in lines.by_age.values() {
+            match takes(lines, room) {
+                Some(Ok(())) => {
+                    found = Some(room);
+                    break;
+                }
+                Some(Err(RejectReason::TotalFull { .. })) => break,
+                _ => {}
+            }
+        }
+        lines.change(found?, Line::take_first)
     }
 
-    /// Waits in line for a place in the strand's queue; it may be there when this returns.
-    pub(crate) fn wait<O: StreamOwner>(&self, strand: &Arc<Strand<O>>) -> Completion<Slot<O>> {
-        let (promise, completion) = promise();
-        let waiter = Queued::new(StrandWaiter {
+    /// Waits in line for a place in the strand's queue, as a waiter that tells of it by its promise; it may
+    /// have when this returns.
+    pub(crate) fn wait<O: StreamOwner, V: Send + 'static>(
+        &self,
+        strand: &Arc<Strand<O>>,
+        waiter: impl Waiter + 'static,
+        told: Completion<V>,
+    ) -> InLine<O, V> {
+        let in_line = InLine {
             strand: Arc::clone(strand),
-            promise: Some(promise),
-        });
-        let mut gone = Vec::new();
-        let mut lines = self.lock();
-        let line = lines.of(strand.room());
-        // Those who gave up in the middle of the line leave with the next who comes.
-        for _ in 0..line.len() {
-            match line.pop_front() {
-                Some(waiter) if waiter.is_awaited() => line.push_back(waiter),
-                given_up => gone.extend(given_up),
-            }
-        }
-        self.waiting.fetch_sub(gone.len(), Ordering::SeqCst);
-        self.push(line, waiter);
-        drop(lines);
-        drop(gone);
+            age: self.line_up(waiter),
+            told: Some(told),
+        };
         self.serve_line(strand.room());
-        completion
+        in_line
     }
 
-    /// Puts a waiter in line where nobody can be served.
-    pub(crate) fn line_up(&self, room: &Room, waiter: impl Waiter + 'static) {
+    /// Puts a waiter in line where nobody can be served; its age.
+    pub(crate) fn line_up(&self, waiter: impl Waiter + 'static) -> u64 {
         let waiter = Queued::new(waiter);
-        self.push(self.lock().of(room), waiter);
-    }
-
-    fn push(&self, line: &mut Line, waiter: Queued) {
-        line.push_back(waiter);
+        let mut lines = self.lock();
         // ORDERING: SeqCst, before the last look for room in `serve` (see the module).
         self.waiting.fetch_add(1, Ordering::SeqCst);
+        lines.push(waiter)
     }
 
-    /// Turns everybody away; their completions end as aborted.
+    /// Takes a waiter that is still there out of its line.
+    #[cold]
+    fn give_up(&self, room: &Room, age: u64) {
+        let mut lines = self.lock();
+        let gone = lines.change(key(room), |line| line.take(age));
+        if gone.is_some() {
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
+        }
+        drop(lines);
+        // Its message is the user's.
+        drop(gone);
+        self.serve_line(room);
+    }
+
+    /// Turns everybody away.
     pub(crate) fn close(&self) {
         let mut lines = self.lock();
-        let turned_away = std::mem::take(&mut *lines);
+        let turned_away = std::mem::take(&mut lines.by_room);
+        lines.by_age.clear();
         self.waiting.store(0, Ordering::SeqCst);
         drop(lines);
         drop(turned_away);
@@ -410,5 +530,45 @@ impl<O: StreamOwner> Drop for Slot<O> {
 impl<O: StreamOwner> std::fmt::Debug for Slot<O> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Slot").field(&self.0).finish()
+    }
+}
+
+/// A place in line, a future of what its waiter is told; dropped before it is ready, it is given up.
+///
+/// It fails when the executor turns everybody away.
+#[must_use = "futures do nothing unless polled"]
+pub struct InLine<O: StreamOwner, V> {
+    strand: Arc<Strand<O>>,
+    age: u64,
+    /// None once it was ready.
+    told: Option<Completion<V>>,
+}
+
+impl<O: StreamOwner, V> Unpin for InLine<O, V> {}
+
+impl<O: StreamOwner, V> Future for InLine<O, V> {
+    type Output = Result<V, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let told = self.told.as_mut().expect("it was not ready before");
+        let told = ready!(Pin::new(told).poll(context));
+        self.told = None;
+        Poll::Ready(told)
+    }
+}
+
+impl<O: StreamOwner, V> Drop for InLine<O, V> {
+    fn drop(&mut self) {
+        if let Some(told) = self.told.take() {
+            drop(told);
+            let shared = self.strand.owner().shared();
+            shared.room().give_up(self.strand.room(), self.age);
+        }
+    }
+}
+
+impl<O: StreamOwner, V> std::fmt::Debug for InLine<O, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InLine").finish_non_exhaustive()
     }
 }

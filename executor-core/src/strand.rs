@@ -18,6 +18,7 @@
 //!   stream.
 
 mod due;
+mod in_line;
 mod inline;
 mod owner;
 mod queue;
@@ -28,6 +29,7 @@ use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
+pub use self::in_line::Verdict;
 pub use self::inline::Started;
 pub use self::queue::Draft;
 use self::scope::Control;

@@ -8,10 +8,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use executor_core::engine::{Draft, Slot, Started, Strand, StreamOwner, drop_quietly};
-use executor_core::{
-    Completion, Envelope, ExecuteError, Failure, PolicyContext, RejectReason, Rejected,
-};
+use executor_core::engine::{Draft, InLine, Started, Strand, StreamOwner, Verdict, drop_quietly};
+use executor_core::{Completion, Envelope, ExecuteError, PolicyContext, RejectReason, Rejected};
 
 use crate::registry::{Keyed, KeyedStrand, Registry};
 
@@ -55,7 +53,7 @@ where
 /// | message | wait | it is |
 /// | --- | --- | --- |
 /// | there | none | lazy: not polled yet, nothing has happened |
-/// | there | in line | waiting for a place, since the queue was full |
+/// | gone | in line | waiting for a place, since the queue was full |
 /// | gone | admitted | waiting for its outcome |
 /// | gone | none | over |
 #[must_use = "futures do nothing unless polled"]
@@ -63,7 +61,7 @@ pub(crate) struct Execute<L: Locate, M, H, T, E> {
     place: L,
     /// The message, until it is admitted or handed back.
     message: Draft<M, H>,
-    wait: Option<Wait<L::Owner, M, T, E>>,
+    wait: Option<Wait<L::Owner, M, H, T, E>>,
 }
 
 impl<L: Locate, M, H, T, E> Drop for Execute<L, M, H, T, E> {
@@ -78,13 +76,14 @@ impl<L: Locate, M, H, T, E> Drop for Execute<L, M, H, T, E> {
 
 #[cold]
 #[inline(never)]
-fn stop_waiting<O: StreamOwner, M, T, E>(wait: Wait<O, M, T, E>) {
+fn stop_waiting<O: StreamOwner, M, H, T, E>(wait: Wait<O, M, H, T, E>) {
     drop(wait);
 }
 
 /// What an execution waits for.
-enum Wait<O: StreamOwner, M, T, E> {
-    InLine(Completion<Slot<O>>),
+enum Wait<O: StreamOwner, M, H, T, E> {
+    /// For a place in the queue, which the message takes when it is free.
+    InLine(InLine<O, Verdict<M, H, T, E>>),
     Admitted(Completion<T, E, M>),
 }
 
@@ -169,7 +168,7 @@ pub(crate) fn refuse<O: StreamOwner, M, H>(
 fn poll_started<O, M, H, F, T, E>(
     strand: &Arc<Strand<O>>,
     message: &mut Draft<M, H>,
-    wait: &mut Option<Wait<O, M, T, E>>,
+    wait: &mut Option<Wait<O, M, H, T, E>>,
     started: Started<T, E, M>,
     context: &mut Context<'_>,
 ) -> Poll<Result<T, ExecuteError<M, E>>>
@@ -192,7 +191,7 @@ where
         }
         Started::Admitted(completion) => *wait = Some(Wait::Admitted(completion)),
         Started::Refused(reason) if reason.is_full() => {
-            *wait = Some(Wait::InLine(strand.wait_for_room()));
+            *wait = Some(Wait::InLine(strand.wait_in_line(message)));
         }
         Started::Refused(reason) => {
             return Poll::Ready(Err(refuse(strand, reason, message.take()).into()));
@@ -205,7 +204,7 @@ where
 fn poll_wait<O, M, H, F, T, E>(
     strand: &Arc<Strand<O>>,
     message: &mut Draft<M, H>,
-    wait: &mut Option<Wait<O, M, T, E>>,
+    wait: &mut Option<Wait<O, M, H, T, E>>,
     context: &mut Context<'_>,
 ) -> Poll<Result<T, ExecuteError<M, E>>>
 where
@@ -217,14 +216,15 @@ where
     E: Send + 'static,
 {
     if let Some(Wait::InLine(line)) = wait {
-        let place: Result<Slot<O>, Failure> = ready!(Pin::new(line).poll(context));
+        let told = ready!(Pin::new(line).poll(context));
         *wait = None;
-        // Without a place, those who waited were turned away.
-        let placed = place.map_or(Err(RejectReason::Closed), |slot| slot.submit(message, true));
-        match placed {
+        let verdict = told.unwrap_or_else(|_| unreachable!("a waiter always tells"));
+        match verdict {
             Ok(completion) => *wait = Some(Wait::Admitted(completion)),
-            Err(reason) => {
-                return Poll::Ready(Err(refuse(strand, reason, message.take()).into()));
+            Err(handed_back) => {
+                *message = handed_back;
+                let rejected = refuse(strand, RejectReason::Closed, message.take());
+                return Poll::Ready(Err(rejected.into()));
             }
         }
     }
@@ -232,8 +232,8 @@ where
 }
 
 /// A poll of an execution that was admitted.
-fn poll_outcome<O: StreamOwner, M, T, E>(
-    wait: &mut Option<Wait<O, M, T, E>>,
+fn poll_outcome<O: StreamOwner, M, H, T, E>(
+    wait: &mut Option<Wait<O, M, H, T, E>>,
     context: &mut Context<'_>,
 ) -> Poll<Result<T, ExecuteError<M, E>>> {
     let Some(Wait::Admitted(completion)) = wait else {

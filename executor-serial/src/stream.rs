@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use executor_core::engine::{Draft, Receipt, Slot, block_on, must_not_block};
 use executor_core::{
-    Batch, Envelope, ExecuteError, PolicyContext, RejectReason, Rejected, Submission,
+    Batch, Envelope, ExecuteError, Failure, PolicyContext, RejectReason, Rejected, Submission,
 };
 
 use crate::execute::{Execute, refuse};
@@ -69,7 +69,8 @@ where
     /// Admits a message at the first poll and waits for its outcome.
     ///
     /// On an idle stream the handler starts inside that poll, on the caller; when it is not ready
-    /// the workers carry it on. When the queue is full it waits for room first, in line.
+    /// the workers carry it on. When the queue is full its message waits in line first, and is queued
+    /// in its turn, whether this is polled then or not.
     /// On a busy stream it is queued; outside of handlers and runtimes that poll looks for two or three
     /// microseconds whether a worker is done with it, so that neither has to sleep and be woken.
     ///
@@ -184,7 +185,8 @@ where
         match self.strand.enqueue(message, false) {
             Ok(receipt) => Ok(receipt),
             Err(reason) if reason.is_full() && !must_not_block() => {
-                self.use_place(block_on(self.strand.wait_for_room()).ok(), message.take())
+                let place = self.strand.wait_for_room().map(block_on);
+                self.use_place(place, message.take())
             }
             Err(reason) => Err(self.refuse(reason, message.take())),
         }
@@ -216,11 +218,14 @@ where
 
     /// Waits for room, in line, and then admits a message to run on the workers.
     ///
+    /// It is given a place in its turn, and queues the message there when it is polled.
+    ///
     /// # Cancel safety
     /// Dropped before it is ready, the message was not admitted, and the place goes to the next.
     ///
     /// # Errors
-    /// The envelope comes back with the reason.
+    /// The envelope comes back with the reason: the executor is closed, or a handler of this stream,
+    /// or one that it waits for, would wait for itself ([`RejectReason::WouldDeadlock`]).
     pub async fn submit_wait<M, H, F, T, E>(
         &self,
         envelope: Envelope<M>,
@@ -237,8 +242,11 @@ where
         match self.strand.enqueue(&mut message, false) {
             Ok(completion) => Ok(completion),
             Err(reason) if reason.is_full() => {
-                let place = self.strand.wait_for_room().await;
-                self.use_place(place.ok(), message)
+                let place = match self.strand.wait_for_room() {
+                    Ok(in_line) => Ok(in_line.await),
+                    Err(reason) => Err(reason),
+                };
+                self.use_place(place, message)
             }
             Err(reason) => Err(self.refuse(reason, message)),
         }
@@ -272,7 +280,7 @@ where
     #[cold]
     fn use_place<M, H, F, T, E, R>(
         &self,
-        place: Option<Slot<Keyed<K, S>>>,
+        place: Result<Result<Slot<Keyed<K, S>>, Failure>, RejectReason>,
         mut message: Draft<M, H>,
     ) -> Result<R, Rejected<Envelope<M>>>
     where
@@ -284,9 +292,8 @@ where
         R: Receipt<T, E, M>,
     {
         // Without a place, those who waited were turned away.
-        let placed = place.map_or(Err(RejectReason::Closed), |slot| {
-            slot.submit(&mut message, false)
-        });
+        let place = place.and_then(|told| told.map_err(|_| RejectReason::Closed));
+        let placed = place.and_then(|slot| slot.submit(&mut message));
         placed.map_err(|reason| self.refuse(reason, message))
     }
 }

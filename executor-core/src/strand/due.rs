@@ -3,8 +3,8 @@
 //! A delayed message is a cell like any other, whose runner is its timer until it is admitted. The
 //! timer has one count of the stream's `Arc`, so the stream is neither evicted nor freed meanwhile.
 //! Admission is a push as in `submit`; a message that finds the queue full waits in line for its
-//! place, with those who wait in `submit_wait`. The line is served after the turn, since that wakes
-//! those who wait, and drops messages that are turned away: code of the user.
+//! place, with those who wait in `execute` and `submit_wait`. The line is served after the turn, since
+//! that wakes those who wait, and drops messages that are turned away: code of the user.
 
 use std::future::Future;
 use std::ptr::NonNull;
@@ -110,9 +110,13 @@ fn admit(cell: NonNull<Header>, _: &CoreShared) -> Option<*const ()> {
     let shared = &fields.shared;
     scope.generation.set(shared.generation());
     if shared.room().enter(&fields.room).is_ok() {
-        if !push(head, cell) {
-            shared.room().vacate(&fields.room, 1);
-            return None;
+        match push(head, cell) {
+            Push::Scheduled => schedule(head),
+            Push::Queued => {}
+            Push::Closed => {
+                shared.room().vacate(&fields.room, 1);
+                return None;
+            }
         }
     } else if fields.word.is_closed() {
         return None;
@@ -120,64 +124,69 @@ fn admit(cell: NonNull<Header>, _: &CoreShared) -> Option<*const ()> {
         // SAFETY: the timer's count keeps the strand alive.
         unsafe { (vtable_of(head).hold)(head) };
         shared.note_waited();
-        let waiter = InLine {
+        let waiter = DueInLine {
             head,
             cell: Some(cell),
+            is_scheduled: false,
         };
-        shared.room().line_up(&fields.room, waiter);
+        let _age = shared.room().line_up(waiter);
     }
     Some(head.as_ptr().cast_const().cast())
 }
 
-/// Admits a message that has a place; false: the stream is closed.
-fn push(head: NonNull<Head>, cell: NonNull<Header>) -> bool {
+/// Queues a message that has a place.
+fn push(head: NonNull<Head>, cell: NonNull<Header>) -> Push {
     // SAFETY: the caller's count keeps the strand alive.
     let fields = unsafe { head.as_ref() };
-    match fields.word.push(expose(cell), |older| link_to(cell, older)) {
-        Push::Scheduled => {
-            // SAFETY: as above; the count goes with the stream into the lane (Strand, I2).
-            unsafe { (vtable_of(head).hold)(head) };
-            fields.shared.core().push_admitted(head.cast());
-        }
-        Push::Queued => {}
-        Push::Closed => return false,
-    }
-    true
+    fields.word.push(expose(cell), |older| link_to(cell, older))
+}
+
+/// Puts a stream, which the caller owns, into a lane.
+fn schedule(head: NonNull<Head>) {
+    // SAFETY: the caller's count keeps the strand alive; another goes with it into the lane (Strand, I2).
+    unsafe { (vtable_of(head).hold)(head) };
+    // SAFETY: as above.
+    let fields = unsafe { head.as_ref() };
+    fields.shared.core().push_admitted(head.cast());
 }
 
 /// A message whose time has come, and whose stream's queue is full; it has a count of the stream.
-struct InLine {
+struct DueInLine {
     head: NonNull<Head>,
     /// None once it was admitted.
     cell: Option<NonNull<Header>>,
+    /// Whether the stream is ours to be put into a lane.
+    is_scheduled: bool,
 }
 
 // SAFETY: the cell is work that was not started, all of which is `Send`; the head is shared.
-unsafe impl Send for InLine {}
+unsafe impl Send for DueInLine {}
 
-impl Waiter for InLine {
+impl Waiter for DueInLine {
     fn room(&self) -> &Room {
         // SAFETY: our count keeps the strand alive.
         &unsafe { self.head.as_ref() }.room
     }
 
-    fn is_awaited(&self) -> bool {
+    fn admit(&mut self) -> bool {
+        let Some(cell) = self.cell else { return false };
+        let pushed = push(self.head, cell);
+        if pushed == Push::Closed {
+            return false;
+        }
+        self.cell = None;
+        self.is_scheduled = pushed == Push::Scheduled;
         true
     }
 
-    fn grant(&mut self) {
-        if let Some(cell) = self.cell.take()
-            && !push(self.head, cell)
-        {
-            self.cell = Some(cell);
-            // SAFETY: our count keeps the strand alive.
-            let fields = unsafe { self.head.as_ref() };
-            fields.shared.room().leave(&fields.room, 1);
+    fn tell(&mut self) {
+        if self.is_scheduled {
+            schedule(self.head);
         }
     }
 }
 
-impl Drop for InLine {
+impl Drop for DueInLine {
     fn drop(&mut self) {
         if let Some(cell) = self.cell.take() {
             // SAFETY: it was not admitted, so it is ours to run, and was not started.

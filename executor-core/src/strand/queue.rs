@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::scope::StrandScope;
 use super::{Strand, StreamOwner};
 use crate::batch::Batch;
-use crate::cell::{Cell, Header, Job, drop_quietly, expose, link_to};
+use crate::cell::{Cell, CellRef, Header, Job, drop_quietly, expose, link_to};
 use crate::completion::Completion;
 use crate::context::PolicyContext;
 use crate::envelope::Envelope;
@@ -190,12 +190,43 @@ impl<O: StreamOwner> Strand<O> {
         E: Send + 'static,
         R: Receipt<T, E, M>,
     {
-        let shared = &*self.head.shared;
         let (caller, inherited) = if frame::is_outermost() {
             (None, None)
         } else {
             (awaited.then(frame::caller).flatten(), self.inherited())
         };
+        match self.place(message, caller, inherited) {
+            Ok((receipt, pushed)) => {
+                if pushed == Push::Scheduled {
+                    self.schedule();
+                }
+                Ok(receipt)
+            }
+            Err(reason) => {
+                self.leave_room();
+                Err(reason)
+            }
+        }
+    }
+
+    /// Pushes a message that has room and says what the push found: the caller puts the stream into a lane,
+    /// if it has become its owner; or gives the place back, if the stream is closed.
+    #[inline(always)]
+    pub(super) fn place<M, H, F, T, E, R>(
+        self: &Arc<Self>,
+        message: &mut Draft<M, H>,
+        caller: Option<CellRef>,
+        inherited: Option<u32>,
+    ) -> Result<(R, Push), RejectReason>
+    where
+        M: Send + 'static,
+        H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+        R: Receipt<T, E, M>,
+    {
+        let shared = &*self.head.shared;
         let generation = inherited.unwrap_or_else(|| shared.generation());
         let (envelope, handler) = message.take().expect("a message is admitted once");
         let job = Message::<M, H, O::State, StrandScope>::new(envelope, handler);
@@ -204,24 +235,19 @@ impl<O: StreamOwner> Strand<O> {
             // SAFETY: it is new, and ours.
             unsafe { cell.as_ref() }.near.set_caller(caller);
         }
-        match self
+        let pushed = self
             .head
             .word
-            .push(expose(cell), |older| link_to(cell, older))
-        {
-            Push::Scheduled => self.schedule(),
-            Push::Queued => {}
-            Push::Closed => {
-                self.leave_room();
-                // SAFETY: it was not pushed, so nobody else has it.
-                let job = unsafe { Cell::<Message<M, H, O::State, StrandScope>>::into_job(cell) };
-                *message = Some((job.envelope, job.handler));
-                return Err(RejectReason::Closed);
-            }
+            .push(expose(cell), |older| link_to(cell, older));
+        if pushed == Push::Closed {
+            // SAFETY: it was not pushed, so nobody else has it.
+            let job = unsafe { Cell::<Message<M, H, O::State, StrandScope>>::into_job(cell) };
+            *message = Some((job.envelope, job.handler));
+            return Err(RejectReason::Closed);
         }
         let _noted = shared.admitted(inherited);
         // SAFETY: the job's types are these, and it was made joined if it is to be.
-        Ok(R::of(unsafe { Admitted::new(cell) }))
+        Ok((R::of(unsafe { Admitted::new(cell) }), pushed))
     }
 }
 

@@ -17,3 +17,4 @@ mod schedules;
 mod state;
 mod streams;
 mod subject;
+mod waiting;

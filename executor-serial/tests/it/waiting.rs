@@ -1,0 +1,183 @@
+//! Who waits for room in `execute` and `submit_wait`: whose turn it is, and what becomes of those who give up.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+
+use executor_serial::{Envelope, PolicyContext, RejectReason, SerialExecutor, WorkerCore};
+
+use crate::contract::eventually::in_time;
+use crate::contract::{DEADLINE, Gate, Host, is_pending, run};
+
+/// An executor whose queues hold `queue` messages each, and `total` together.
+fn bounded(core: &WorkerCore, queue: usize, total: usize) -> SerialExecutor<u64> {
+    let builder = SerialExecutor::builder(core).queue_per_stream(queue);
+    builder.queue_total(total).build().expect("legal options")
+}
+
+/// Handlers that note their message when they have passed a gate.
+#[derive(Clone)]
+struct Noting {
+    gate: Gate,
+    order: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Noting {
+    fn new() -> Self {
+        Self {
+            gate: Gate::new(),
+            order: Arc::default(),
+        }
+    }
+
+    fn handler(
+        &self,
+    ) -> impl FnOnce(
+        Envelope<u64>,
+        PolicyContext,
+    ) -> Pin<Box<dyn Future<Output = Result<(), Infallible>> + Send>>
+    + Send
+    + use<> {
+        let this = self.clone();
+        move |message, _| {
+            Box::pin(async move {
+                this.gate.pass().await;
+                this.order.lock().expect("whole").push(message.payload);
+                Ok(())
+            })
+        }
+    }
+
+    fn handled(&self) -> Vec<u64> {
+        self.order.lock().expect("whole").clone()
+    }
+}
+
+#[test]
+fn executions_in_line_are_queued_in_their_turn_whether_they_are_polled_or_not() {
+    run(Host::Threads, |core| async move {
+        let (executor, noting) = (bounded(&core, 2, 1_000), Noting::new());
+        let stream = executor.stream(&1);
+        let submit = |number| stream.try_submit(Envelope::new(number), noting.handler());
+        let started = submit(0).expect("room");
+        in_time("the first has started", || stream.depth() == 0).await;
+        let queued = [submit(1).expect("room"), submit(2).expect("room")];
+        let execute = |number| Box::pin(stream.execute(Envelope::new(number), noting.handler()));
+        let (mut third, mut fourth) = (execute(3), execute(4));
+        assert!(is_pending(&mut third).await);
+        assert!(is_pending(&mut fourth).await);
+        // Two places become free, and are theirs, though nobody polls them.
+        noting.gate.one();
+        noting.gate.one();
+        in_time("two are handled", || noting.handled().len() == 2).await;
+        in_time("their places are used", || stream.depth() == 2).await;
+        assert_eq!(
+            submit(5).expect_err("full").reason,
+            RejectReason::Full { limit: 2 }
+        );
+        noting.gate.one();
+        in_time("there is room", || stream.depth() == 1).await;
+        let last = submit(5).expect("room");
+        noting.gate.open();
+        fourth.await.expect("handled");
+        third.await.expect("handled");
+        last.await.expect("handled");
+        drop((started, queued));
+        assert_eq!(noting.handled(), [0, 1, 2, 3, 4, 5]);
+    });
+}
+
+#[test]
+fn an_execution_that_is_dropped_in_line_takes_its_message_along() {
+    run(Host::Threads, |core| async move {
+        let (executor, noting) = (bounded(&core, 1, 1_000), Noting::new());
+        let stream = executor.stream(&1);
+        let submit = |number| stream.try_submit(Envelope::new(number), noting.handler());
+        let started = submit(0).expect("room");
+        in_time("the first has started", || stream.depth() == 0).await;
+        let queued = submit(1).expect("room");
+        let payload = Arc::new(());
+        let kept = Arc::clone(&payload);
+        let mut dropped = Box::pin(stream.execute(Envelope::new(kept), |_, _| async {
+            Ok::<_, Infallible>(())
+        }));
+        let mut behind = Box::pin(stream.execute(Envelope::new(2), noting.handler()));
+        assert!(is_pending(&mut dropped).await);
+        assert!(is_pending(&mut behind).await);
+        assert_eq!(Arc::strong_count(&payload), 2);
+        drop(dropped);
+        assert_eq!(Arc::strong_count(&payload), 1, "it is gone with its caller");
+        noting.gate.open();
+        behind.await.expect("handled");
+        for completion in [started, queued] {
+            completion.await.expect("handled");
+        }
+        assert_eq!(noting.handled(), [0, 1, 2]);
+    });
+}
+
+#[test]
+fn with_a_total_bound_the_oldest_who_waits_comes_first_whatever_its_stream() {
+    run(Host::Threads, |core| async move {
+        let (executor, noting) = (bounded(&core, 10, 1), Noting::new());
+        let (hot, other) = (executor.stream(&1), executor.stream(&2));
+        let submit = |number| hot.try_submit(Envelope::new(number), noting.handler());
+        let started = submit(0).expect("room");
+        in_time("the first has started", || hot.depth() == 0).await;
+        let queued = submit(1).expect("room");
+        // What runs on its caller needs no place: the other stream is busy too.
+        let blocking = noting.clone();
+        let mut busy = Box::pin(other.execute(Envelope::new(100), blocking.handler()));
+        assert!(is_pending(&mut busy).await);
+        let mut waiting = Box::pin(other.submit_wait(Envelope::new(2), noting.handler()));
+        assert!(is_pending(&mut waiting).await);
+        let mut behind: Vec<_> = (3..6)
+            .map(|number| Box::pin(hot.submit_wait(Envelope::new(number), noting.handler())))
+            .collect();
+        for submission in &mut behind {
+            assert!(is_pending(submission).await);
+        }
+        let newcomer = executor.try_submit(3, Envelope::new(6), noting.handler());
+        let refused = newcomer.expect_err("others wait for that place");
+        assert_eq!(refused.reason, RejectReason::TotalFull { limit: 1 });
+        // The hot stream frees one place of all.
+        noting.gate.one();
+        let waited = waiting.await.expect("the oldest has it");
+        noting.gate.open();
+        for submission in behind {
+            submission
+                .await
+                .expect("in its turn")
+                .await
+                .expect("handled");
+        }
+        busy.await.expect("handled");
+        waited.await.expect("handled");
+        drop((started, queued));
+    });
+}
+
+#[test]
+fn a_handler_that_waits_for_room_in_its_own_stream_is_told() {
+    run(Host::Threads, |core| async move {
+        let executor = bounded(&core, 1, 1_000);
+        let inner = executor.clone();
+        let handler = move |_: Envelope<()>, _| async move {
+            let echo =
+                |message: Envelope<u64>, _| async move { Ok::<_, Infallible>(message.payload) };
+            let queued = inner.try_submit(1, Envelope::new(1), echo);
+            assert!(queued.is_ok(), "there is room for one");
+            let refused = inner.submit_wait(1, Envelope::new(2), echo).await;
+            let refused = refused.expect_err("it would wait for itself");
+            Ok::<_, Infallible>((refused.reason, refused.work.payload))
+        };
+        let executed = executor.execute(1, Envelope::new(()), handler).await;
+        let (reason, payload) = executed.expect("handled");
+        let RejectReason::WouldDeadlock(chain) = reason else {
+            panic!("{reason}")
+        };
+        assert_eq!((chain.names().len(), payload), (2, 2));
+        assert!(executor.drain(DEADLINE).await.is_complete());
+    });
+}
