@@ -25,7 +25,7 @@ use std::task::{Context, Poll, ready};
 
 use crate::completion::Completion;
 use crate::error::{Failure, RejectReason};
-use crate::pool::{self, Class};
+use crate::pool::{self, Class, PoolBox};
 use crate::strand::{Strand, StreamOwner};
 use crate::sync::plain::{Mutex, MutexGuard};
 use crate::sync::{AtomicUsize, Ordering, model_fence};
@@ -439,13 +439,13 @@ impl Bounds {
         waiter: impl Waiter + 'static,
         told: Completion<V>,
     ) -> InLine<O, V> {
-        let in_line = InLine {
+        let place = PoolBox::new(Place {
             strand: Arc::clone(strand),
             age: self.line_up(waiter),
             told: Some(told),
-        };
+        });
         self.serve_line(strand.room());
-        in_line
+        InLine { place }
     }
 
     /// Puts a waiter in line where nobody can be served; its age.
@@ -538,6 +538,11 @@ impl<O: StreamOwner> std::fmt::Debug for Slot<O> {
 /// It fails when the executor turns everybody away.
 #[must_use = "futures do nothing unless polled"]
 pub struct InLine<O: StreamOwner, V> {
+    // One word: every execution has room for it.
+    place: PoolBox<Place<O, V>>,
+}
+
+struct Place<O: StreamOwner, V> {
     strand: Arc<Strand<O>>,
     age: u64,
     /// None once it was ready.
@@ -550,14 +555,14 @@ impl<O: StreamOwner, V> Future for InLine<O, V> {
     type Output = Result<V, Failure>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let told = self.told.as_mut().expect("it was not ready before");
+        let told = self.place.told.as_mut().expect("it was not ready before");
         let told = ready!(Pin::new(told).poll(context));
-        self.told = None;
+        self.place.told = None;
         Poll::Ready(told)
     }
 }
 
-impl<O: StreamOwner, V> Drop for InLine<O, V> {
+impl<O: StreamOwner, V> Drop for Place<O, V> {
     fn drop(&mut self) {
         if let Some(told) = self.told.take() {
             drop(told);

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 
+use crossbeam_utils::CachePadded;
 use executor_core::engine::sync::{Mutex, MutexGuard};
 use executor_core::engine::{
     Counts, Ended, Limiter, Parked, UNADMITTED, check_exit, inherited_generation, promise,
@@ -33,7 +34,8 @@ pub(crate) struct Gate {
     pub(crate) counts: Counts,
     permits: Permits,
     queue: usize,
-    line: Mutex<Line>,
+    /// Apart from what each message reads.
+    line: CachePadded<Mutex<Line>>,
     /// How many gave up in line since those were looked for; a few of them may not be there any more.
     gone: AtomicUsize,
     phase: AtomicU8,
@@ -87,7 +89,7 @@ impl Gate {
             counts: Counts::default(),
             permits: Permits::new(limit),
             queue,
-            line: Mutex::new(Line::new(limit)),
+            line: CachePadded::new(Mutex::new(Line::new(limit))),
             gone: AtomicUsize::new(0),
             phase: AtomicU8::new(OPEN),
             abandoned: AtomicBool::new(false),

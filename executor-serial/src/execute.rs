@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::future::Future;
 use std::hash::Hash;
+use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -61,7 +62,8 @@ pub(crate) struct Execute<L: Locate, M, H, T, E> {
     place: L,
     /// The message, until it is admitted or handed back.
     message: Draft<M, H>,
-    wait: Option<Wait<L::Owner, M, H, T, E>>,
+    /// Dropped by the execution's drop, so that what is dropped of it is small enough to be inlined.
+    wait: ManuallyDrop<Option<Wait<L::Owner, M, H, T, E>>>,
 }
 
 impl<L: Locate, M, H, T, E> Drop for Execute<L, M, H, T, E> {
@@ -93,7 +95,7 @@ impl<L: Locate, M, H, T, E> Execute<L, M, H, T, E> {
         Self {
             place,
             message: Some((envelope, handler)),
-            wait: None,
+            wait: ManuallyDrop::new(None),
         }
     }
 }
@@ -144,7 +146,7 @@ impl<L: Locate, M, H, T, E> Execute<L, M, H, T, E> {
         T: Send + 'static,
         E: Send + 'static,
     {
-        if !matches!(self.wait, Some(Wait::InLine(_))) {
+        if !matches!(*self.wait, Some(Wait::InLine(_))) {
             // Without a look at the stream: the message keeps it.
             return poll_outcome(&mut self.wait, context);
         }
