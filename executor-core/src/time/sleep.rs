@@ -291,3 +291,29 @@ pub(crate) async fn within<F: Future>(
     })
     .await
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::MissedTick::{self, Burst, Delay, Skip};
+
+    /// Three ticks after one that was due at `due` and came at `now`; those that follow come in time.
+    fn after(missed: MissedTick, due: u64, now: u64) -> [u64; 3] {
+        let first = missed.next(due, now, 10);
+        let second = missed.next(first, first.max(now), 10);
+        [first, second, missed.next(second, second.max(now), 10)]
+    }
+
+    #[test]
+    fn a_missed_tick_is_caught_up_with_or_left_out_or_shifts_the_rest() {
+        assert_eq!(after(Burst, 20, 47), [30, 40, 50]);
+        assert_eq!(after(Skip, 20, 47), [50, 60, 70]);
+        assert_eq!(after(Delay, 20, 47), [57, 67, 77]);
+        for missed in [Burst, Skip, Delay] {
+            assert_eq!(after(missed, 20, 20), [30, 40, 50], "{missed:?}, in time");
+            assert_eq!(missed.next(20, 15, 10), 30, "{missed:?}, by an early clock");
+            assert_eq!(missed.next(u64::MAX - 1, 0, 10), u64::MAX, "{missed:?}");
+            assert!(missed.next(20, 20, 0) > 20, "{missed:?}, without a period");
+        }
+        assert_eq!(Skip.next(20, 30, 10), 40, "at the very next multiple");
+    }
+}

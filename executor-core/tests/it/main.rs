@@ -12,6 +12,7 @@ mod schedules;
 mod sizes;
 mod sleeping;
 mod timers;
+mod traits;
 mod turned_away;
 mod virtual_clock;
 mod workers;

@@ -13,40 +13,86 @@ use executor_core::VirtualClock;
 use executor_core::engine::Rearm;
 use executor_core::{MissedTick, Schedule, Tick, When, WorkerCore};
 
+use crate::eventually::eventually;
 #[cfg(target_os = "linux")]
-use crate::eventually::{eventually, threads_named};
+use crate::eventually::threads_named;
 use crate::outcomes::{DEADLINE, block_on, wait};
 use crate::timers::MILLISECOND;
 use crate::virtual_clock::virtual_core;
 
+/// The ticks of the table in docs/time.md: nobody looks between 10 and 47.
+const MOMENTS: [u32; 8] = [0, 10, 47, 50, 57, 60, 67, 70];
+const EXPECTED: [(MissedTick, &[u128]); 3] = [
+    (MissedTick::Burst, &[0, 10, 20, 30, 40, 50, 60, 70]),
+    (MissedTick::Skip, &[0, 10, 20, 50, 60, 70]),
+    (MissedTick::Delay, &[0, 10, 20, 57, 67]),
+];
+
 #[test]
 fn an_interval_catches_up_skips_or_shifts() {
-    for (missed, expected) in [
-        (MissedTick::Burst, [0, 10, 20, 30, 40]),
-        (MissedTick::Skip, [0, 10, 40, 50, 60]),
-        (MissedTick::Delay, [0, 10, 45, 55, 65]),
-    ] {
+    for (missed, expected) in EXPECTED {
         let (clock, core) = virtual_core(1);
         let start = core.now();
         let mut interval = core.interval(10 * MILLISECOND, missed);
         let mut ticks = Vec::new();
-        for to in [0, 10, 35, 45, 55, 65] {
-            clock.advance_to(start + to * MILLISECOND);
-            let mut tick = pin!(interval.tick());
-            let mut context = Context::from_waker(Waker::noop());
-            if to == 35 {
-                // Missed: nobody looks at 20 and 30 until 35.
-                continue;
-            }
-            if let Poll::Ready(due) = tick.as_mut().poll(&mut context) {
+        let mut context = Context::from_waker(Waker::noop());
+        for moment in MOMENTS {
+            clock.advance_to(start + moment * MILLISECOND);
+            while let Poll::Ready(due) = pin!(interval.tick()).poll(&mut context) {
                 ticks.push((due - start).as_millis());
-            } else if to <= 10 {
-                ticks.push((block_on(tick) - start).as_millis());
             }
         }
-        assert!(ticks.len() >= 2, "{missed:?}: {ticks:?}");
-        assert_eq!(ticks[..2], expected[..2], "{missed:?}");
+        assert_eq!(ticks, expected, "{missed:?}");
     }
+}
+
+#[test]
+fn a_schedule_catches_up_skips_or_shifts() {
+    for (missed, expected) in EXPECTED {
+        let (clock, core) = virtual_core(1);
+        let start = core.now();
+        let ((tell, told), (open, gate)) = (channel(), channel::<()>());
+        let gate = Arc::new(Mutex::new(gate));
+        let schedule = core.spawn_every(10 * MILLISECOND, missed, move |tick| {
+            let (tell, gate) = (tell.clone(), Arc::clone(&gate));
+            async move {
+                let due = (tick.due - start).as_millis();
+                tell.send(due).expect("the test listens");
+                if due == 20 {
+                    // It lasts until 47.
+                    let gate = gate.lock().expect("whole");
+                    gate.recv_timeout(DEADLINE).expect("told in time");
+                }
+            }
+        });
+        let mut schedule = schedule.expect("open");
+        let mut ticks = Vec::new();
+        for moment in [10, 20, 47, 50, 57, 60, 67, 70] {
+            clock.advance_to(start + moment * MILLISECOND);
+            if moment == 47 {
+                open.send(()).expect("it waits");
+            }
+            // What is due at this moment comes, however long it takes; the rest waits for the clock.
+            let due = |due: &&u128| {
+                **due != 0 && !ticks.contains(*due) && comes_by(missed, **due) <= moment
+            };
+            for _ in 0..expected.iter().filter(due).count() {
+                ticks.push(told.recv_timeout(DEADLINE).expect("it is due"));
+            }
+            if moment != 20 {
+                // The next is set when the handler is over, by the clock of then.
+                eventually("the next tick is set", || core.next_timer().is_some());
+            }
+        }
+        schedule.cancel();
+        assert_eq!(ticks, expected[1..], "{missed:?}");
+    }
+}
+
+/// When a tick that is due then can come, if the one of 20 lasts until 47.
+fn comes_by(missed: MissedTick, due: u128) -> u32 {
+    let held = missed == MissedTick::Burst && (30..47).contains(&due);
+    if held { 47 } else { due as u32 }
 }
 
 /// A schedule whose ticks say whether they began. Its second tick is scheduled before the schedule

@@ -1,9 +1,13 @@
 //! Bounds, batches and cold streams beside a hot one.
 
 use std::convert::Infallible;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Waker};
 
-use executor_serial::{Envelope, ExecuteError, RejectReason, SerialExecutor};
+use executor_serial::{Envelope, ExecuteError, RejectReason, SerialExecutor, Shutdown};
 
 use crate::contract::{DEADLINE, Gate, Host, is_pending, run};
 
@@ -251,6 +255,87 @@ fn a_handler_that_panics_when_it_is_dropped_does_not_cost_a_cancelled_message() 
         assert_eq!(envelope.payload, 7);
         gate.one();
         held.expect("there is room").await.expect("it is handled");
+    });
+}
+
+#[test]
+fn a_batch_whose_iterator_or_handler_panics_was_not_begun() {
+    /// A handler that panics when it is cloned for the fourth time.
+    struct Fourth(Arc<AtomicU64>);
+
+    impl Clone for Fourth {
+        fn clone(&self) -> Self {
+            if self.0.fetch_add(1, Ordering::SeqCst) == 3 {
+                resume_unwind(Box::new("cloned"));
+            }
+            Self(Arc::clone(&self.0))
+        }
+    }
+
+    run(Host::Threads, |core| async move {
+        let executor: SerialExecutor<u64> = SerialExecutor::builder(&core)
+            .queue_per_stream(8)
+            .build()
+            .expect("legal");
+        let stream = executor.stream(&1);
+        let ran = Arc::new(AtomicU64::new(0));
+        for by_clone in [false, true] {
+            let count = Arc::new(AtomicU64::new(if by_clone { 0 } else { 1 << 32 }));
+            let (counted, fourth) = (Arc::clone(&ran), Fourth(count));
+            let handler = move |_: Envelope<u64>, _| {
+                let (_fourth, counted) = (&fourth, Arc::clone(&counted));
+                async move {
+                    counted.fetch_add(1, Ordering::SeqCst);
+                    Ok::<_, Infallible>(())
+                }
+            };
+            let envelopes = (0..6).map(|number| {
+                if !by_clone && number == 3 {
+                    resume_unwind(Box::new("stepped"));
+                }
+                Envelope::new(number)
+            });
+            let batch = || stream.submit_batch(envelopes, handler);
+            let panic = catch_unwind(AssertUnwindSafe(batch)).expect_err("it panics");
+            let said = if by_clone { "cloned" } else { "stepped" };
+            assert_eq!(panic.downcast_ref(), Some(&said));
+            assert_eq!((stream.depth(), stream.is_busy()), (0, false));
+        }
+        let echo = |message: Envelope<u64>, _| async move { Ok::<_, Infallible>(message.payload) };
+        let batch = stream.submit_batch((0..8).map(Envelope::new), echo);
+        assert!(batch.refused.is_none(), "no place is lost");
+        for (completion, number) in batch.accepted.into_iter().zip(0..) {
+            assert_eq!(completion.await.expect("handled"), number);
+        }
+        assert_eq!(ran.load(Ordering::SeqCst), 0);
+    });
+}
+
+#[test]
+fn a_batch_whose_iterator_shuts_the_executor_down_comes_back() {
+    run(Host::Threads, |core| async move {
+        let executor: SerialExecutor<u64> = SerialExecutor::builder(&core).build().expect("legal");
+        let (inner, stream) = (executor.clone(), executor.stream(&1));
+        let envelopes = (0..4).map(move |number| {
+            if number == 3 {
+                let mut shutdown = Box::pin(inner.shutdown(Shutdown::Drain, DEADLINE));
+                let _begun = shutdown
+                    .as_mut()
+                    .poll(&mut Context::from_waker(Waker::noop()));
+            }
+            Envelope::new(number)
+        });
+        let echo = |message: Envelope<u64>, _| async move { Ok::<_, Infallible>(message.payload) };
+        let batch = stream.submit_batch(envelopes, echo);
+        assert!(batch.accepted.is_empty());
+        let refused = batch.refused.expect("closed");
+        assert_eq!(refused.reason, RejectReason::Closed);
+        let numbers: Vec<_> = (refused.work.iter())
+            .map(|envelope| envelope.payload)
+            .collect();
+        assert_eq!(numbers, [0, 1, 2, 3]);
+        assert_eq!(executor.metrics().totals.refused, 4);
+        assert_eq!(stream.depth(), 0);
     });
 }
 

@@ -1,10 +1,15 @@
 //! Order and exclusion.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Waker};
+use std::thread;
 
 use executor_serial::{Envelope, SerialExecutor, WorkerCore};
+
+use crate::contract::DEADLINE;
 
 #[test]
 fn a_value_goes_in_and_comes_out() {
@@ -71,4 +76,51 @@ fn a_million_messages_of_four_producers_are_handled_once_and_in_order() {
     assert!(report.is_complete(), "{report:?}");
     assert_eq!(handled.load(Ordering::Relaxed), 1_000_000);
     assert_eq!(executor.metrics().totals.panicked, 0);
+}
+
+#[test]
+fn an_execution_runs_no_message_but_its_own() {
+    const SUBMITTERS: u64 = 8;
+    let core = WorkerCore::threads(2).build().expect("threads");
+    let executor: SerialExecutor<u64> = SerialExecutor::builder(&core).build().expect("legal");
+    let (begun, has_begun) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let executing = executor.clone();
+    let caller = thread::spawn(move || {
+        let handler = move |_: Envelope<()>, _| async move {
+            begun.send(()).expect("it is waited for");
+            may_go_on.recv_timeout(DEADLINE).expect("told in time");
+            Ok::<_, Infallible>(thread::current().id())
+        };
+        let mut execution = Box::pin(executing.execute(1, Envelope::new(()), handler));
+        let mut context = Context::from_waker(Waker::noop());
+        let outcome = execution.as_mut().poll(&mut context);
+        // Here, and with what was queued meanwhile left to the workers.
+        let Poll::Ready(ran_on) = outcome else {
+            panic!("the handler is ready at its first poll")
+        };
+        (ran_on.expect("handled"), thread::current().id())
+    });
+    has_begun.recv_timeout(DEADLINE).expect("it begins");
+    let submitters: Vec<_> = (0..SUBMITTERS)
+        .map(|_| {
+            let executor = executor.clone();
+            thread::spawn(move || {
+                let ran_on = |_, _| async { Ok::<_, Infallible>(thread::current().id()) };
+                let submit = |_| executor.try_submit(1, Envelope::new(()), ran_on);
+                (0..100)
+                    .map(|n| submit(n).expect("room"))
+                    .collect::<Vec<_>>()
+            })
+        })
+        .collect();
+    let queued: Vec<_> = (submitters.into_iter())
+        .flat_map(|submitter| submitter.join().expect("no panic"))
+        .collect();
+    go_on.send(()).expect("it waits");
+    let (ran_on, caller) = caller.join().expect("no panic");
+    assert_eq!(ran_on, caller);
+    for completion in queued {
+        assert_ne!(completion.wait().expect("handled"), caller);
+    }
 }

@@ -5,7 +5,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
-use executor_serial::{Envelope, PolicyContext, RejectReason, SerialExecutor, WorkerCore};
+use executor_serial::{
+    Envelope, ExecuteError, PolicyContext, RejectReason, SerialExecutor, Shutdown, WorkerCore,
+};
 
 use crate::contract::eventually::in_time;
 use crate::contract::{DEADLINE, Gate, Host, is_pending, run};
@@ -179,5 +181,72 @@ fn a_handler_that_waits_for_room_in_its_own_stream_is_told() {
         };
         assert_eq!((chain.names().len(), payload), (2, 2));
         assert!(executor.drain(DEADLINE).await.is_complete());
+    });
+}
+
+#[test]
+fn all_who_wait_for_room_at_a_shutdown_have_their_messages_back() {
+    for mode in [Shutdown::Drain, Shutdown::Abort] {
+        run(Host::Threads, |core| async move {
+            let (executor, noting) = (bounded(&core, 1, 1_000), Noting::new());
+            let stream = executor.stream(&1);
+            let submit = |number| stream.try_submit(Envelope::new(number), noting.handler());
+            let started = submit(0).expect("room");
+            in_time("the first has started", || stream.depth() == 0).await;
+            let queued = submit(1).expect("room");
+            let mut executed = Box::pin(stream.execute(Envelope::new(2), noting.handler()));
+            let mut submitted = Box::pin(stream.submit_wait(Envelope::new(3), noting.handler()));
+            assert!(is_pending(&mut executed).await);
+            assert!(is_pending(&mut submitted).await);
+            let (blocked, handler) = (executor.clone(), noting.handler());
+            let blocking = std::thread::spawn(move || {
+                let refused = blocked.submit(1, Envelope::new(4), handler);
+                refused.expect_err("closed")
+            });
+            in_time("all three wait", || executor.metrics().totals.waited == 3).await;
+            let mut shutdown = Box::pin(executor.shutdown(mode, DEADLINE));
+            assert!(is_pending(&mut shutdown).await);
+            let Err(ExecuteError::Rejected(executed)) = executed.await else {
+                panic!("it was not admitted")
+            };
+            let submitted = submitted.await.expect_err("closed");
+            let blocking = blocking.join().expect("no panic");
+            for (refused, number) in [(*executed, 2), (submitted, 3), (blocking, 4)] {
+                assert_eq!(
+                    (refused.reason, refused.work.payload),
+                    (RejectReason::Closed, number)
+                );
+            }
+            noting.gate.open();
+            assert!(shutdown.await.is_complete());
+            assert_eq!(executor.metrics().totals.refused, 3);
+            drop((started, queued));
+        });
+    }
+}
+
+#[test]
+fn a_place_that_is_given_up_unused_goes_to_the_next() {
+    run(Host::Threads, |core| async move {
+        let (executor, noting) = (bounded(&core, 1, 1_000), Noting::new());
+        let stream = executor.stream(&1);
+        let submit = |number| stream.try_submit(Envelope::new(number), noting.handler());
+        let started = submit(0).expect("room");
+        in_time("the first has started", || stream.depth() == 0).await;
+        let queued = submit(1).expect("room");
+        let mut given_up = Box::pin(stream.submit_wait(Envelope::new(2), noting.handler()));
+        let mut next = Box::pin(stream.submit_wait(Envelope::new(3), noting.handler()));
+        assert!(is_pending(&mut given_up).await);
+        assert!(is_pending(&mut next).await);
+        noting.gate.one();
+        in_time("the first is handled", || noting.handled() == [0]).await;
+        // The place is the first waiter's by now, or soon will be, and it does not come for it.
+        in_time("it is taken", || submit(9).is_err()).await;
+        drop(given_up);
+        let next = next.await.expect("it has the place");
+        noting.gate.open();
+        next.await.expect("handled");
+        drop((started, queued));
+        assert_eq!(noting.handled(), [0, 1, 3]);
     });
 }
