@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use executor_benches::allocator::{self, Counting};
 use executor_benches::{block_on, echo};
-use executor_core::{Envelope, RETAINED_BYTES, Shutdown, WorkerCore, pool_metrics};
+use executor_core::{
+    BLOCK_SIZES, CHUNK_CELLS, Envelope, RETAINED_BYTES, Shutdown, WorkerCore, pool_metrics,
+};
 use executor_parallel::ParallelExecutor;
 use executor_serial::SerialExecutor;
 
@@ -19,6 +21,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const SCALE: usize = if cfg!(debug_assertions) { 10 } else { 1 };
 /// What the process itself may take meanwhile: buffers of output, thread-locals, and the like.
 const SLACK: usize = 1 << 20;
+
+/// A chunk of the largest blocks.
+const LARGEST_CHUNK: usize = CHUNK_CELLS * BLOCK_SIZES[BLOCK_SIZES.len() - 1];
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -196,12 +201,22 @@ fn come_and_go() {
         let report = block_on(core.shutdown(Shutdown::Drain, DEADLINE));
         assert!(report.is_complete());
     };
+    // The chunks apart: one more is a matter of which threads have what of the last one.
+    let chunks_and_rest = || {
+        let chunks = pool_metrics().chunk_bytes;
+        (chunks, live() - chunks)
+    };
     (0..100).for_each(round);
-    let warm = live();
+    let (chunks_warm, warm) = chunks_and_rest();
     (0..rounds).for_each(round);
-    let after = live();
+    let (chunks, after) = chunks_and_rest();
     println!("    {after} bytes live after {warm}, {rounds} cores later");
+    println!("    {chunks} bytes in chunks after {chunks_warm}");
     assert!(after <= warm + SLACK, "cores leave memory behind");
+    assert!(
+        chunks <= chunks_warm + LARGEST_CHUNK,
+        "cores leave messages behind"
+    );
 }
 
 fn main() -> ExitCode {
