@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::hint::black_box;
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::time::Instant;
 
 use executor_bench_peers::spawning::{self, AsyncExecutor, rayon_pool, rayon_scope};
@@ -86,12 +86,28 @@ pub(crate) fn spawn(run: &mut Run<'_>) -> Result<(), CaseError> {
     Ok(())
 }
 
-/// When a link ran, and how many came before it.
-type Link = (Instant, u64);
+/// What a chain tells of itself, once: in its middle it wakes nobody.
+struct Told {
+    first: OnceLock<Instant>,
+    ended: mpsc::Sender<Round>,
+}
 
-/// A callback that queues its successor on its lane, until there were `length`; the first and the last tell.
-fn call(lane: &Callbacks, done: u64, length: u64, told: mpsc::Sender<Link>) {
-    if tell(done, length, &told) {
+impl Told {
+    /// Whether the link after so many was the last.
+    fn is_last(&self, done: u64, length: u64) -> bool {
+        let first = self.first.get_or_init(Instant::now);
+        if done == length {
+            let took = first.elapsed();
+            // The caller waits for it.
+            let _ = self.ended.send(Round { took, sum: done });
+        }
+        done == length
+    }
+}
+
+/// A callback that queues its successor on its lane, until there were `length`.
+fn call(lane: &Callbacks, done: u64, length: u64, told: Arc<Told>) {
+    if told.is_last(done, length) {
         return;
     }
     let next = lane.clone();
@@ -99,9 +115,9 @@ fn call(lane: &Callbacks, done: u64, length: u64, told: mpsc::Sender<Link>) {
         .expect("the core is open");
 }
 
-/// A task that submits its successor, until there were `length`; the first and the last tell.
-fn link(core: WorkerCore, done: u64, length: u64, told: mpsc::Sender<Link>) {
-    if tell(done, length, &told) {
+/// A task that submits its successor, until there were `length`.
+fn link(core: WorkerCore, done: u64, length: u64, told: Arc<Told>) {
+    if told.is_last(done, length) {
         return;
     }
     let next = core.clone();
@@ -109,24 +125,15 @@ fn link(core: WorkerCore, done: u64, length: u64, told: mpsc::Sender<Link>) {
         .expect("the core is open");
 }
 
-/// Whether this was the last.
-fn tell(done: u64, length: u64, told: &mpsc::Sender<Link>) -> bool {
-    if done == 0 || done == length {
-        // The caller waits for it.
-        let _ = told.send((Instant::now(), done));
-    }
-    done == length
-}
-
 /// From the first link to the last, as the event loops measure theirs: how long a thread outside takes to
 /// reach a worker, and to be woken, is no part of it.
-fn on_its_worker(chain: impl FnOnce(mpsc::Sender<Link>)) -> Round {
-    let (told, links) = mpsc::channel();
-    chain(told);
-    let (first, _) = links.recv().expect("the chain begins");
-    let (last, sum) = links.recv().expect("the chain ends");
-    let took = last.duration_since(first);
-    Round { took, sum }
+fn on_its_worker(chain: impl FnOnce(Arc<Told>)) -> Round {
+    let (ended, round) = mpsc::channel();
+    chain(Arc::new(Told {
+        first: OnceLock::new(),
+        ended,
+    }));
+    round.recv().expect("the chain ends")
 }
 
 pub(crate) fn chain(run: &mut Run<'_>) -> Result<(), CaseError> {
