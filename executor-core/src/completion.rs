@@ -91,8 +91,12 @@ impl<T, E, M> Completion<T, E, M> {
             Cancel::Running => {
                 // SAFETY: the completion keeps the cell alive; the runner does not finish, and so
                 // the home lives, until `unhold`.
-                unsafe { cell::wake(cell) };
+                let held = unsafe { CellRef::new(cell) };
+                // Before: the wake may run the handler here, when nobody else is left.
                 header.status.unhold();
+                // SAFETY: `held` keeps both alive.
+                unsafe { cell::wake(cell) };
+                drop(held);
                 return Err(self);
             }
             Cancel::Done => return Err(self),

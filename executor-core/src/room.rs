@@ -311,8 +311,13 @@ impl Bounds {
     fn check_lines(&self, room: &Room) -> Result<(), RejectReason> {
         let lines = self.lock();
         if lines.by_room.contains_key(&key(room)) {
-            return Err(RejectReason::Full {
-                limit: self.per_stream,
+            return Err(match &self.total {
+                Some((limit, queued)) if queued.load(Ordering::SeqCst) >= *limit => {
+                    RejectReason::TotalFull { limit: *limit }
+                }
+                _ => RejectReason::Full {
+                    limit: self.per_stream,
+                },
             });
         }
         // Whose own queue has room waits for one of all places.
@@ -382,6 +387,27 @@ impl Bounds {
         self.waiting.load(Ordering::SeqCst) != 0
     }
 
+    /// Whether nobody but the room's own stream can make room in it.
+    pub(crate) fn is_full(&self, room: &Room) -> bool {
+        let depth = room.depth();
+        depth >= self.per_stream
+            || self
+                .total
+                .as_ref()
+                .is_some_and(|(limit, _)| depth >= *limit)
+    }
+
+    /// Whether somebody waits for a place in this room.
+    #[inline]
+    pub(crate) fn has_line(&self, room: &Room) -> bool {
+        self.is_waited_for() && self.has_line_of(room)
+    }
+
+    #[cold]
+    fn has_line_of(&self, room: &Room) -> bool {
+        self.lock().by_room.contains_key(&key(room))
+    }
+
     /// Hands free places to those who wait for this room, or for any if there is a total bound.
     #[cold]
     fn serve(&self, room: &Room) {
@@ -390,11 +416,12 @@ impl Bounds {
             let Some(mut served) = self.next_served(&mut lines, room) else {
                 return;
             };
-            self.waiting.fetch_sub(1, Ordering::SeqCst);
             let admitted = served.admit();
             if !admitted {
                 self.vacate(served.room(), 1);
             }
+            // Only now, or a newcomer might find nobody in line, and its message be queued first.
+            self.waiting.fetch_sub(1, Ordering::SeqCst);
             drop(lines);
             // Its strand may be its last reference, and who is told is the user's: after the lock.
             if admitted {

@@ -9,7 +9,7 @@ use std::sync::PoisonError;
 
 use crossbeam_utils::CachePadded;
 
-use crate::cell::Header;
+use crate::cell::{CellRef, Header};
 use crate::sync::plain::{Mutex, MutexGuard};
 use crate::sync::{AtomicUsize, Ordering};
 use crate::thread_id;
@@ -79,15 +79,16 @@ impl Waiting {
         self.shards[shard].1.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Visits all tasks; none of them is done during its visit.
-    pub(crate) fn for_each(&self, mut visit: impl FnMut(NonNull<Header>)) {
+    /// References to all tasks, with which the caller can do what must not be done under the lock.
+    pub(crate) fn held(&self) -> Vec<CellRef> {
+        let mut held = Vec::new();
         for shard in 0..self.shards.len() {
-            self.lock(shard)
-                .tasks
-                .iter()
-                .flatten()
-                .for_each(|&cell| visit(cell));
+            let notes = self.lock(shard);
+            let tasks = notes.tasks.iter().flatten();
+            // SAFETY: a noted task is not done, so it and its home live while it is noted.
+            held.extend(tasks.map(|&cell| unsafe { CellRef::new(cell) }));
         }
+        held
     }
 
     pub(crate) fn len(&self) -> usize {

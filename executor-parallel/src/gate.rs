@@ -8,11 +8,10 @@ mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 
-use crossbeam_utils::CachePadded;
 use executor_core::engine::sync::{Mutex, MutexGuard};
 use executor_core::engine::{
     Counts, Ended, Limiter, Parked, UNADMITTED, check_exit, inherited_generation, promise,
@@ -34,10 +33,7 @@ pub(crate) struct Gate {
     pub(crate) counts: Counts,
     permits: Permits,
     queue: usize,
-    /// Apart from what each message reads.
-    line: CachePadded<Mutex<Line>>,
-    /// How many gave up in line since those were looked for; a few of them may not be there any more.
-    gone: AtomicUsize,
+    line: Mutex<Line>,
     phase: AtomicU8,
     /// Whether no handle is left, so that nothing is delayed any more.
     pub(crate) abandoned: AtomicBool,
@@ -89,8 +85,7 @@ impl Gate {
             counts: Counts::default(),
             permits: Permits::new(limit),
             queue,
-            line: CachePadded::new(Mutex::new(Line::new(limit))),
-            gone: AtomicUsize::new(0),
+            line: Mutex::new(Line::new(limit)),
             phase: AtomicU8::new(OPEN),
             abandoned: AtomicBool::new(false),
             generation: AtomicU32::new(0),
@@ -159,8 +154,8 @@ impl Gate {
             return Ok(Wait::Taken);
         }
         // As many again have come since the last time: on the whole it costs each the same.
-        if 2 * self.gone.load(Ordering::Relaxed) > line.waiters.len() {
-            gone = self.take_gone(&mut line);
+        if 2 * line.gone > line.waiters.len() {
+            gone = line.take_gone();
         }
         self.counts.waited();
         let (promise, permit) = promise();
@@ -174,12 +169,17 @@ impl Gate {
         }))
     }
 
-    /// Takes out of the line who gave up in it, to be dropped after the lock.
-    fn take_gone(&self, line: &mut Line) -> Vec<Waiter> {
-        if self.gone.swap(0, Ordering::SeqCst) == 0 {
-            Vec::new()
-        } else {
-            line.take_gone()
+    /// Somebody gave up in line.
+    #[cold]
+    fn gave_up(&self) {
+        let mut line = self.lock();
+        line.gone += 1;
+        if !line.drains.is_empty() {
+            // It may have been the last that a drain waited for.
+            let gone = line.take_gone();
+            drop(line);
+            drop(gone);
+            self.serve(None);
         }
     }
 
@@ -205,7 +205,7 @@ impl Gate {
             return Err((RejectReason::Closed, message));
         }
         if line.waiters.len() >= queue {
-            gone = self.take_gone(&mut line);
+            gone = line.take_gone();
         }
         if line.waiters.len() >= queue {
             return Err((RejectReason::Full { limit: queue }, message));
@@ -390,6 +390,7 @@ impl Gate {
     pub(crate) fn drained(&self) -> Completion<()> {
         let (done, completion) = promise();
         let mut line = self.lock();
+        let gone = line.take_gone();
         self.freeze(&mut line);
         let generation = self.generation.load(Ordering::Relaxed);
         let next = match generation.wrapping_add(1) {
@@ -409,14 +410,16 @@ impl Gate {
                 left,
                 done,
             });
+            drop(line);
         }
+        drop(gone);
         completion
     }
 
     /// Messages that have a permit or wait for one, at one moment.
     pub(crate) fn count(&self) -> usize {
         let mut line = self.lock();
-        let gone = self.take_gone(&mut line);
+        let gone = line.take_gone();
         self.freeze(&mut line);
         let count = self.in_flight(&line);
         self.thaw_if_calm(&mut line);
@@ -456,7 +459,7 @@ impl Gate {
 
     pub(crate) fn waiting(&self) -> usize {
         let mut line = self.lock();
-        let gone = self.take_gone(&mut line);
+        let gone = line.take_gone();
         let waiting = line.waiters.len();
         drop(line);
         drop(gone);
@@ -497,7 +500,7 @@ impl Drop for InLine<'_> {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take() {
             drop(permit);
-            self.gate.gone.fetch_add(1, Ordering::SeqCst);
+            self.gate.gave_up();
         }
     }
 }

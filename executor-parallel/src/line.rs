@@ -14,6 +14,8 @@ pub(crate) struct Line {
     pub(crate) owed: usize,
     pub(crate) drains: Vec<Drain>,
     pub(crate) frozen: bool,
+    /// How many gave up since those were taken out; a few of them may not be there any more.
+    pub(crate) gone: usize,
 }
 
 /// Who waits for a permit.
@@ -39,6 +41,7 @@ impl Line {
             owed: 0,
             drains: Vec::new(),
             frozen: false,
+            gone: 0,
         }
     }
 
@@ -57,9 +60,14 @@ impl Line {
     }
 
     /// Takes out those who gave up while they waited; the caller drops them after the lock.
+    ///
+    /// While a drain waits they are taken out as they give up, or it would not hear of it.
     #[must_use]
     pub(crate) fn take_gone(&mut self) -> Vec<Waiter> {
         let mut gone = Vec::new();
+        if std::mem::take(&mut self.gone) == 0 {
+            return gone;
+        }
         for _ in 0..self.waiters.len() {
             match self.waiters.pop_front() {
                 Some((generation, Waiter::Caller(promise))) if !promise.is_awaited() => {

@@ -122,6 +122,12 @@ impl CellRef {
         Self(cell)
     }
 
+    /// Makes the cell's home poll it again, unless it is done.
+    pub(crate) fn wake(&self) {
+        // SAFETY: the count keeps the cell and its home alive.
+        unsafe { wake(self.0) };
+    }
+
     /// Gives the count to a plain pointer.
     pub(crate) fn into_raw(self) -> *mut Header {
         std::mem::ManuallyDrop::new(self).0.as_ptr()
@@ -131,6 +137,13 @@ impl CellRef {
     /// The pointer came from `into_raw`, whose count it takes over.
     pub(crate) unsafe fn from_raw(cell: NonNull<Header>) -> Self {
         Self(cell)
+    }
+}
+
+impl Clone for CellRef {
+    fn clone(&self) -> Self {
+        // SAFETY: this one keeps the cell and its home alive.
+        unsafe { Self::new(self.0) }
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use crossbeam_utils::CachePadded;
 
 use super::leftovers::Leftovers;
+use crate::cell::CellRef;
 use crate::frame;
 use crate::lane::{Lane, Link, Pushed};
 use crate::lifecycle::{Lifecycle, Shutdown};
@@ -226,10 +227,11 @@ impl CoreShared {
     /// this thread, and what comes later on the thread that it comes from.
     pub(crate) fn abandon(&self) {
         self.close(true);
-        self.phase.store(ABANDONED, Ordering::SeqCst);
         self.live_executors()
             .iter()
             .for_each(|executor| executor.refuse(Shutdown::Abort));
+        // When all that can be run is to be aborted. What was pushed before is found below.
+        self.phase.store(ABANDONED, Ordering::SeqCst);
         self.run_leftovers();
     }
 
@@ -301,10 +303,7 @@ impl CoreShared {
 
     /// Wakes every waiting task, to be aborted by the worker that runs it.
     pub(crate) fn abort_waiting(&self) {
-        self.waiting.for_each(|cell| {
-            // SAFETY: a noted task is not done, so it and its home live while it is noted.
-            unsafe { crate::cell::wake(cell) };
-        });
+        self.waiting.held().iter().for_each(CellRef::wake);
     }
 
     /// Lets an executor join; false: a shutdown has begun, and may have missed it.

@@ -170,6 +170,9 @@ impl Waiter for DueInLine {
 
     fn admit(&mut self) -> bool {
         let Some(cell) = self.cell else { return false };
+        // SAFETY: the cell is ours to run, and a message of a stream.
+        let scope = unsafe { scope_of::<StrandScope>(cell) };
+        scope.generation.set(scope.head().shared.generation());
         let pushed = push(self.head, cell);
         if pushed == Push::Closed {
             return false;

@@ -55,7 +55,8 @@ where
     }
 
     fn admit(&mut self) -> bool {
-        let (message, caller) = (&mut self.message, self.caller.take());
+        // Our own reference stays until after the lock: the last one drops what is the user's.
+        let (message, caller) = (&mut self.message, self.caller.clone());
         match self.strand.place(message, caller, self.inherited) {
             Ok((queued, pushed)) => {
                 self.queued = Some(queued);
@@ -95,10 +96,13 @@ impl<O: StreamOwner> Strand<O> {
     /// Waits in line for a place in the queue.
     ///
     /// # Errors
-    /// [`RejectReason::WouldDeadlock`] to a handler of the stream itself, and to one that it waits for.
+    /// [`RejectReason::WouldDeadlock`] to a handler of the stream itself, and to one that it waits for,
+    /// unless others can make room.
     #[cold]
     pub fn wait_for_room(self: &Arc<Self>) -> Result<InLine<O, Slot<O>>, RejectReason> {
-        if let Some(chain) = self.reentered() {
+        if self.owner().shared().room().is_full(self.room())
+            && let Some(chain) = self.reentered()
+        {
             return Err(RejectReason::WouldDeadlock(chain));
         }
         let (promise, told) = promise();

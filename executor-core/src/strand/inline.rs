@@ -75,7 +75,9 @@ impl<O: StreamOwner> Strand<O> {
         } else {
             (frame::depth() < INLINE_DEPTH, self.inherited())
         };
-        if may_nest && shared.runs_inline() && self.head.word.try_own() {
+        // Idle or not: who waits in line for a place came before.
+        let may_run = may_nest && shared.runs_inline() && !shared.room().has_line(&self.head.room);
+        if may_run && self.head.word.try_own() {
             return self.run_inline(message, shared.admitted(inherited));
         }
         match self.enqueue(message, true) {

@@ -19,6 +19,7 @@ use crate::metrics::Event;
 use crate::receipt::{Admitted, Receipt};
 use crate::room::Slot;
 use crate::strand_word::Push;
+use crate::task::scope_of;
 
 /// A message on its way in: taken when it is admitted, left when it is refused.
 pub type Draft<M, H> = Option<(Envelope<M>, H)>;
@@ -79,7 +80,6 @@ impl<O: StreamOwner> Strand<O> {
         let mut chain = Chain::<O, Message<M, H, O::State, StrandScope>>::new(self);
         let mut refused = None;
         let inherited = self.inherited();
-        let generation = inherited.unwrap_or_else(|| shared.generation());
         for envelope in rest.by_ref() {
             if let Err(reason) = shared.room().try_enter(&self.head.room) {
                 refused = Some((self.why_not(reason), envelope));
@@ -87,7 +87,7 @@ impl<O: StreamOwner> Strand<O> {
             }
             let place = Slot::new(Arc::clone(self));
             let job = Message::new(envelope, handler.clone());
-            let scope = self.scope(generation);
+            let scope = self.scope(0);
             chain.prepend(Cell::with_job(job, scope, true));
             let _used = place.into_strand();
         }
@@ -95,6 +95,8 @@ impl<O: StreamOwner> Strand<O> {
             let work: Vec<_> = std::iter::once(first).chain(rest).collect();
             Rejected { reason, work }
         });
+        // The iterator may have taken long.
+        chain.set_generation(inherited.unwrap_or_else(|| shared.generation()));
         let accepted = match self.push_chain(&mut chain) {
             Ok(accepted) => {
                 let _noted = shared.admitted(inherited);
@@ -274,6 +276,15 @@ impl<'a, O: StreamOwner, J: Job> Chain<'a, O, J> {
             link_to(cell, expose(*older));
         }
         self.cells.push(cell);
+    }
+
+    fn set_generation(&self, generation: u32) {
+        for &cell in &self.cells {
+            // SAFETY: it is ours, and a message of a stream.
+            unsafe { scope_of::<StrandScope>(cell) }
+                .generation
+                .set(generation);
+        }
     }
 }
 

@@ -106,3 +106,32 @@ fn who_gave_up_in_line_takes_no_place_in_it() {
     gate.give(generation);
     assert!(is_calm(&gate));
 }
+
+#[test]
+fn a_drain_does_not_wait_for_who_gave_up_in_line() {
+    let gate = gate(1);
+    let first = gate.generation();
+    gate.try_take(first).expect("free");
+    let mut drain = gate.drained();
+    assert!(!is_ready(&mut drain));
+    let in_line = |generation| match gate.wait(generation) {
+        Ok(Wait::InLine(waiting)) => waiting,
+        _ => panic!("no permit is free"),
+    };
+    // One that came after the drain, and behind it one of the message that the drain waits for.
+    let mut later = in_line(gate.generation());
+    drop(in_line(first));
+    gate.give(first);
+    assert!(is_ready(&mut drain), "the later one has the permit");
+    assert!(is_ready(&mut later), "it has the permit, and gives it back");
+    // And one that the drain found in line.
+    let generation = gate.generation();
+    gate.try_take(generation).expect("free");
+    let found = in_line(generation);
+    let mut drain = gate.drained();
+    gate.give(generation);
+    assert!(!is_ready(&mut drain), "who is in line has the permit");
+    drop(found);
+    assert!(is_ready(&mut drain));
+    assert!(is_calm(&gate));
+}

@@ -250,3 +250,60 @@ fn a_place_that_is_given_up_unused_goes_to_the_next() {
         assert_eq!(noting.handled(), [0, 1, 3]);
     });
 }
+
+#[test]
+fn who_waits_in_line_comes_before_an_execution_on_the_idle_stream() {
+    run(Host::Threads, |core| async move {
+        let (executor, noting) = (bounded(&core, 10, 1), Noting::new());
+        let (stream, other) = (executor.stream(&1), executor.stream(&2));
+        // The one place of all is another stream's, while this one is busy.
+        let mut busy = Box::pin(stream.execute(Envelope::new(0), noting.handler()));
+        assert!(is_pending(&mut busy).await);
+        let blocked = Noting::new();
+        let mut elsewhere = Box::pin(other.execute(Envelope::new(0), blocked.handler()));
+        assert!(is_pending(&mut elsewhere).await);
+        let queued = other.try_submit(Envelope::new(1), blocked.handler());
+        let queued = queued.expect("room");
+        let mut waiting = Box::pin(stream.execute(Envelope::new(1), noting.handler()));
+        assert!(is_pending(&mut waiting).await);
+        noting.gate.open();
+        busy.await.expect("handled");
+        in_time("the stream is idle", || !stream.is_busy()).await;
+        let mut later = Box::pin(stream.execute(Envelope::new(2), noting.handler()));
+        assert!(is_pending(&mut later).await, "it is behind the one in line");
+        blocked.gate.open();
+        later.await.expect("handled");
+        waiting.await.expect("handled");
+        assert_eq!(noting.handled(), [0, 1, 2]);
+        elsewhere.await.expect("handled");
+        queued.await.expect("handled");
+    });
+}
+
+#[test]
+fn a_handler_may_wait_for_room_that_others_make() {
+    run(Host::Threads, |core| async move {
+        let (executor, noting) = (bounded(&core, 10, 1), Noting::new());
+        let other = executor.stream(&2);
+        let mut busy = Box::pin(other.execute(Envelope::new(0), noting.handler()));
+        assert!(is_pending(&mut busy).await);
+        let queued = other.try_submit(Envelope::new(1), noting.handler());
+        let queued = queued.expect("room");
+        let inner = executor.clone();
+        let handler = move |_: Envelope<()>, _| async move {
+            let echo =
+                |message: Envelope<u64>, _| async move { Ok::<_, Infallible>(message.payload) };
+            Ok::<_, Infallible>(inner.submit_wait(1, Envelope::new(7), echo).await.is_ok())
+        };
+        let mut waiting = Box::pin(executor.execute(1, Envelope::new(()), handler));
+        assert!(is_pending(&mut waiting).await);
+        noting.gate.open();
+        assert!(
+            waiting.await.expect("handled"),
+            "the other stream made room"
+        );
+        busy.await.expect("handled");
+        queued.await.expect("handled");
+        assert!(executor.drain(DEADLINE).await.is_complete());
+    });
+}
