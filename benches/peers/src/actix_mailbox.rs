@@ -108,7 +108,12 @@ impl Actix {
     /// When the actor is gone.
     #[must_use]
     pub fn ask_near(&self, messages: u64) -> u64 {
-        self.system.block_on(ask_each(&self.near, messages))
+        let near = self.near.clone();
+        // As a task: a `block_on` parks and unparks for each answer.
+        let asking = async move { ask_each(&near, messages).await };
+        self.system
+            .block_on(async { actix::spawn(asking).await })
+            .expect("the task does not panic")
     }
 
     /// Asks the actor on the other thread one after another; the sum of the answers.

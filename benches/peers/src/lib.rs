@@ -68,14 +68,23 @@ pub fn workers() -> Runtime {
 
 /// A tokio runtime on the calling thread, where caller and actor are nearest.
 ///
+/// Without I/O and time: with them it looks for events, by a system call, whenever its `block_on` is woken.
+///
 /// # Panics
 /// When it does not start.
 #[must_use]
 pub fn local() -> Runtime {
-    Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("it starts")
+    Builder::new_current_thread().build().expect("it starts")
+}
+
+/// The same with time.
+///
+/// # Panics
+/// When it does not start.
+#[must_use]
+pub fn local_with_time() -> Runtime {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_time().build().expect("it starts")
 }
 
 /// Runs `work` as a task of the runtime, so that its caller is a worker.

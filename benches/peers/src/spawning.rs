@@ -139,17 +139,21 @@ pub fn rayon_pool() -> rayon::ThreadPool {
 
 /// Spawns all in a scope, which has no results: each adds to a sum.
 pub fn rayon_scope(pool: &rayon::ThreadPool, tasks: u64) -> Round {
-    let sums = [const { AtomicU64::new(0) }; WORKERS];
+    /// Apart from that of the other worker.
+    #[repr(align(128))]
+    struct Sum(AtomicU64);
+
+    let sums = [const { Sum(AtomicU64::new(0)) }; WORKERS];
     Round::of(|| {
         pool.scope(|scope| {
             for task in 0..tasks {
                 let sums = &sums;
                 scope.spawn(move |_| {
                     let worker = rayon::current_thread_index().unwrap_or(0);
-                    sums[worker].fetch_add(black_box(task), Ordering::Relaxed);
+                    sums[worker].0.fetch_add(black_box(task), Ordering::Relaxed);
                 });
             }
         });
-        sums.iter().map(|sum| sum.load(Ordering::Relaxed)).sum()
+        sums.iter().map(|sum| sum.0.load(Ordering::Relaxed)).sum()
     })
 }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::hint::black_box;
 
 use executor_bench_peers::{WORKERS, identity, sum_below};
-use executor_benches::{block_on, echo, echo_decided};
+use executor_benches::{block_on, echo_decided};
 use executor_core::{Envelope, PolicyContext, WorkerCore};
 use executor_serial::{SerialExecutor, Stream};
 
@@ -19,6 +19,10 @@ const MESSAGES: u64 = 10_000;
 fn stream(core: &WorkerCore) -> Stream<u64> {
     let executor = SerialExecutor::<u64>::builder(core).build();
     executor.expect("the options are legal").stream(&0)
+}
+
+async fn none(message: Envelope<u64>, _: PolicyContext) -> Result<u64, Infallible> {
+    Ok(message.payload)
 }
 
 async fn empty(message: Envelope<u64>, context: PolicyContext) -> Result<u64, Infallible> {
@@ -54,7 +58,7 @@ pub(crate) fn policies(run: &mut Run<'_>) -> Result<(), CaseError> {
         vec![
             Subject::all("ours", MESSAGES, expected, || {
                 block_on(execute_each!(MESSAGES, |message| stream
-                    .execute(Envelope::new(message), echo)))
+                    .execute(Envelope::new(message), none)))
             }),
             Subject::all("ours:empty", MESSAGES, expected, || {
                 block_on(execute_each!(MESSAGES, |message| stream
@@ -82,7 +86,8 @@ fn bare(messages: u64) -> u64 {
     for message in 0..messages {
         let id = LAST.get() + 1;
         LAST.set(id);
-        black_box((id, clock_gettime(ClockId::RealtimeCoarse)));
+        let time = clock_gettime(ClockId::RealtimeCoarse);
+        black_box((id, time.tv_sec, time.tv_nsec));
         sum += message;
     }
     sum

@@ -110,7 +110,7 @@ pub(crate) fn two_threads(run: &mut Run<'_>) -> Result<(), CaseError> {
 pub(crate) fn pending(run: &mut Run<'_>) -> Result<(), CaseError> {
     let core = core();
     let (wide, narrow) = (executor(&core, PERMITS), executor(&core, 1));
-    let (permits, permit, runtime) = (Semaphore::new(PERMITS), Semaphore::new(1), local());
+    let (permits, permit) = (Semaphore::new(PERMITS), Semaphore::new(1));
     let expected = sum_below(MESSAGES);
     let later = async |message: u64| {
         yield_once().await;
@@ -124,7 +124,7 @@ pub(crate) fn pending(run: &mut Run<'_>) -> Result<(), CaseError> {
                     .execute(Envelope::new(message), echo_later)))
             }),
             Subject::all("tokio-semaphore", MESSAGES, expected, || {
-                runtime.block_on(async {
+                block_on(async {
                     let mut sum = 0;
                     for message in 0..MESSAGES {
                         sum += limits::within(&permits, later(message)).await;
@@ -151,7 +151,7 @@ pub(crate) fn pending(run: &mut Run<'_>) -> Result<(), CaseError> {
                 })
             }),
             Subject::all("tokio-semaphore", MESSAGES, expected, || {
-                runtime.block_on(async {
+                block_on(async {
                     let mut sum = 0;
                     for message in (0..MESSAGES).step_by(2) {
                         let first = limits::within(&permit, later(message));

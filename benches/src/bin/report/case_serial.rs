@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use executor_bench_peers::actix_mailbox::Actix;
@@ -28,9 +30,11 @@ use crate::row::params;
 /// Messages of a round that stays on its thread.
 const MESSAGES: u64 = 10_000;
 /// Messages of a round that passes through another task.
-const ROUND_TRIPS: u64 = 1_000;
-/// Messages of a round in which threads sleep.
+const ROUND_TRIPS: u64 = 10_000;
+/// Messages of a round in which threads may sleep.
 const SLEEPY: u64 = 100;
+/// How long nothing is done before each of those, so that all threads sleep.
+const PAUSE: Duration = Duration::from_micros(300);
 
 /// Keys in an order that no cache foresees; rounds go on where the one before ended.
 struct Scattered {
@@ -70,8 +74,9 @@ fn by_key(executor: &SerialExecutor<u64>, keys: &Scattered) -> u64 {
 fn near<'a, M: Mailbox>(runtime: &'a Runtime) -> Subject<'a> {
     let mailbox = runtime.block_on(M::start());
     let expected = sum_below(ROUND_TRIPS);
+    // As a task: a `block_on` parks and unparks for each answer.
     Subject::all(M::NAME, ROUND_TRIPS, expected, move || {
-        runtime.block_on(ask_each(mailbox.clone(), ROUND_TRIPS))
+        on_worker(runtime, ask_each(mailbox.clone(), ROUND_TRIPS))
     })
 }
 
@@ -178,6 +183,25 @@ fn on_runtime<'a, M: Mailbox>(runtime: &'a Runtime) -> Subject<'a> {
     })
 }
 
+/// Round trips, each after a pause in which all threads go to sleep; the pauses are not measured.
+fn paused(mut ask: impl FnMut(u64) -> u64) -> Round {
+    let (mut took, mut sum) = (Duration::ZERO, 0);
+    for message in 0..SLEEPY {
+        thread::sleep(PAUSE);
+        let start = Instant::now();
+        sum += ask(message);
+        took += start.elapsed();
+    }
+    Round { took, sum }
+}
+
+fn from_outside_paused<'a, M: Mailbox>(runtime: &Runtime) -> Subject<'a> {
+    let mailbox = runtime.block_on(M::start());
+    Subject::new(M::NAME, SLEEPY, sum_below(SLEEPY), move || {
+        paused(|message| block_on(mailbox.ask(message)))
+    })
+}
+
 fn from_outside<'a, M: Mailbox>(runtime: &Runtime) -> Subject<'a> {
     let mailbox = runtime.block_on(M::start());
     Subject::all(M::NAME, SLEEPY, sum_below(SLEEPY), move || {
@@ -198,7 +222,27 @@ pub(crate) fn handed_over(run: &mut Run<'_>) -> Result<(), CaseError> {
     let expected = sum_below(SLEEPY);
     let (futex, park) = (PingPong::new(Wait::Futex), PingPong::new(Wait::Park));
     run.compare(
-        &params! { "caller": "foreign-thread" },
+        &params! { "caller": "foreign-thread-all-asleep" },
+        vec![
+            Subject::new("ours:no-inline", SLEEPY, expected, || {
+                paused(|message| {
+                    let execution = own.execute(Envelope::new(message), answer!());
+                    block_on(execution).expect("it is handled")
+                })
+            }),
+            from_outside_paused::<TokioMailbox>(&runtime),
+            from_outside_paused::<RactorMailbox>(&runtime),
+            from_outside_paused::<KameoMailbox>(&runtime),
+            Subject::new("floor:futex-ping-pong", SLEEPY, expected, || {
+                paused(|message| futex.ask(message))
+            }),
+            Subject::new("floor:park-unpark", SLEEPY, expected, || {
+                paused(|message| park.ask(message))
+            }),
+        ],
+    )?;
+    run.compare(
+        &params! { "caller": "foreign-thread-back-to-back" },
         vec![
             Subject::all("ours:no-inline", SLEEPY, expected, || {
                 block_on(execute_all(&own, SLEEPY))

@@ -188,6 +188,9 @@ pub(crate) fn many(run: &mut Run<'_>) -> Result<(), CaseError> {
             let handles: Vec<_> = (0..streams as u64)
                 .map(|key| executor.stream(&key))
                 .collect();
+            let queued = SerialExecutor::<u64>::builder(&core).inline(false).build();
+            let queued = queued.expect("the options are legal");
+            let handed_over: Vec<_> = (0..streams as u64).map(|key| queued.stream(&key)).collect();
             let runtime = workers();
             let operations = streams as u64 * messages;
             let expected = streams as u64 * sum_below(messages);
@@ -204,6 +207,10 @@ pub(crate) fn many(run: &mut Run<'_>) -> Result<(), CaseError> {
             // Everybody has two workers; one is only there to see what the second is worth.
             if threads == WORKERS {
                 subjects.extend([
+                    Subject::all("ours:no-inline", operations, expected, || {
+                        let streams = execute_streams(core.clone(), handed_over.clone(), messages);
+                        Caller::Worker(&core).run(streams)
+                    }),
                     Subject::all("tokio-mutex", operations, expected, || {
                         on_worker(&runtime, keyed::lock_streams(streams, messages))
                     }),

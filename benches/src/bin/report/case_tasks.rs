@@ -40,6 +40,19 @@ pub(crate) fn spawn(run: &mut Run<'_>) -> Result<(), CaseError> {
         let mut subjects = vec![
             spawned("ours", Caller::Worker(&core), &core, tasks),
             spawned("ours:from-outside", Caller::Thread, &core, tasks),
+            Subject::all("ours:async", tasks, expected, || {
+                let inner = core.clone();
+                let all = async move {
+                    let spawn = |task| inner.spawn(async move { black_box(task) });
+                    let all: Vec<_> = (0..tasks).map(|task| spawn(task).expect("open")).collect();
+                    let mut sum = 0;
+                    for task in all {
+                        sum += task.await.expect("it does not panic");
+                    }
+                    sum
+                };
+                Caller::Worker(&core).run(all)
+            }),
             Subject::all("ours:async-from-outside", tasks, expected, || {
                 let spawn = |task| core.spawn(async move { black_box(task) });
                 kept.extend((0..tasks).map(|task| spawn(task).expect("the core is open")));

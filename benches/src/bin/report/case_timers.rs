@@ -7,7 +7,7 @@ use executor_bench_peers::timers::{
     Cancelled, FAR, Timers, delay, lateness, tokio_delay_queue, tokio_delay_queue_cancelled,
     tokio_sleeps,
 };
-use executor_bench_peers::{WORKERS, local, on_worker, workers};
+use executor_bench_peers::{WORKERS, local_with_time, on_worker, workers};
 use executor_benches::block_on;
 use executor_core::WorkerCore;
 
@@ -87,7 +87,7 @@ pub(crate) fn timers(run: &mut Run<'_>) -> Result<(), CaseError> {
         .build()
         .expect("the threads start");
     let runtime = workers();
-    let near = local();
+    let near = local_with_time();
     let outside = run.outside;
     for (name, peer) in [
         ("go-after-func", &outside.go),
@@ -176,7 +176,7 @@ fn spawned_and_cancelled(core: &WorkerCore, count: u64) -> Cancelled {
 
 /// What it costs to schedule a timer that would fire in an hour, and to take it back.
 fn cancelled(run: &mut Run<'_>, core: &WorkerCore, count: u64) -> Result<(), CaseError> {
-    let runtime = local();
+    let runtime = local_with_time();
     let figures = |timers: Cancelled| {
         if timers.count != count {
             return Err(CaseError::Lost {

@@ -190,11 +190,11 @@ pub(crate) const CASES: &[Case] = &[
                 rows.figure("ours:no-inline", "caller=runtime-thread")
             }),
             at_most(
-                "from a foreign thread, to a futex ping-pong",
+                "from a foreign thread while all sleep, to a futex ping-pong",
                 1.2,
                 "times",
                 |rows| {
-                    let set = "caller=foreign-thread";
+                    let set = "caller=foreign-thread-all-asleep";
                     rows.ratio(("ours:no-inline", set), ("floor:futex-ping-pong", set))
                 }
             ),

@@ -1,8 +1,8 @@
 //! Bare mechanisms: the least that the work of a case could cost on this machine.
 
 use std::hint::{black_box, spin_loop};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use executor_bench_peers::{Round, team};
@@ -128,15 +128,16 @@ impl PingPong {
 
     /// Sends each message, and waits for the answer; the sum.
     pub(crate) fn each(&self, messages: u64) -> u64 {
-        let mut sum = 0;
-        for message in 0..messages {
-            self.shared.message.store(message, Ordering::Relaxed);
-            let seen = self.shared.answered.load(Ordering::Relaxed);
-            self.send();
-            self.shared.wait(&self.shared.answered, seen);
-            sum += self.shared.message.load(Ordering::Relaxed);
-        }
-        sum
+        (0..messages).map(|message| self.ask(message)).sum()
+    }
+
+    /// Sends a message, and waits for the answer.
+    pub(crate) fn ask(&self, message: u64) -> u64 {
+        self.shared.message.store(message, Ordering::Relaxed);
+        let seen = self.shared.answered.load(Ordering::Relaxed);
+        self.send();
+        self.shared.wait(&self.shared.answered, seen);
+        self.shared.message.load(Ordering::Relaxed)
     }
 }
 
@@ -203,10 +204,12 @@ impl TakeAll {
         let mut taken = 0;
         let mut patience = Patience(0);
         while taken < messages {
-            let mut node = self.head.swap(0, Ordering::Acquire);
-            if node == 0 {
+            // A look before the exchange, which takes the line from the producers.
+            if self.head.load(Ordering::Relaxed) == 0 {
                 patience.wait();
+                continue;
             }
+            let mut node = self.head.swap(0, Ordering::Acquire);
             while let Some(index) = (node as usize).checked_sub(1) {
                 taken += 1;
                 node = self.next[index].load(Ordering::Relaxed);
@@ -234,7 +237,13 @@ impl TakeAll {
             sum
         };
         thread::scope(|scope| {
-            scope.spawn(|| self.consume(times * messages));
+            let (started, has_started) = mpsc::channel();
+            scope.spawn(move || {
+                // The one who starts it waits for this.
+                let _ = started.send(());
+                self.consume(times * messages);
+            });
+            has_started.recv().expect("it starts");
             Round::of(|| (0..times).map(|_| submit()).sum())
         })
     }
