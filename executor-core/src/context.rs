@@ -27,8 +27,7 @@ const _: () = assert!(size_of::<Parts>() <= BLOCK_SIZES[0]);
 /// What a context is made of, in a block that is taken when the handler starts: a message that is queued
 /// needs none.
 struct Parts {
-    /// The message's cell; none for a structured execution.
-    cell: Option<NonNull<Header>>,
+    origin: Origin,
     lineage: Lineage,
     deadline: Deadline,
     /// Cleared by the context's drop.
@@ -38,9 +37,40 @@ struct Parts {
     attempt: NonZeroU32,
 }
 
+/// Where a message runs: in its cell or, without one, as a structured execution of this executor; these are
+/// told apart by the lowest bit.
+#[derive(Clone, Copy)]
+struct Origin(*const ());
+
+const _: () = assert!(align_of::<Header>() > 1 && align_of::<Environment>() > 1);
+
+impl Origin {
+    #[inline(always)]
+    fn of_cell(cell: NonNull<Header>) -> Self {
+        Self(cell.as_ptr().cast_const().cast())
+    }
+
+    #[inline(always)]
+    fn structured(environment: *const Environment) -> Self {
+        Self(environment.cast::<()>().wrapping_byte_add(1))
+    }
+
+    #[inline(always)]
+    fn cell(self) -> Option<NonNull<Header>> {
+        let cell = NonNull::new(self.0.cast_mut().cast());
+        cell.filter(|_| self.0.addr() & 1 == 0)
+    }
+
+    /// The executor, if it is running the execution on this thread: only then is it known to live.
+    fn environment(self) -> Option<*const Environment> {
+        let environment = self.0.wrapping_byte_sub(1).cast();
+        frame::is_under(environment).then_some(environment)
+    }
+}
+
 impl Parts {
     #[inline(always)]
-    fn new<M>(cell: Option<NonNull<Header>>, envelope: &Envelope<M>) -> PoolBox<Self> {
+    fn new<M>(origin: Origin, envelope: &Envelope<M>) -> PoolBox<Self> {
         let (lineage, deadline) = envelope.lineage_and_deadline();
         #[expect(
             clippy::multiple_unsafe_ops_per_block,
@@ -49,7 +79,7 @@ impl Parts {
         let make = |parts: *mut Self| {
             // SAFETY: there is room for the parts.
             unsafe {
-                (&raw mut (*parts).cell).write(cell);
+                (&raw mut (*parts).origin).write(origin);
                 (&raw mut (*parts).lineage).write(lineage);
                 (&raw mut (*parts).deadline).write(deadline);
                 (&raw mut (*parts).trail).write(ManuallyDrop::new(Trail::new()));
@@ -120,7 +150,7 @@ impl<S> Drop for PolicyContext<S> {
         if parts.trail.is_rented() {
             return end(parts);
         }
-        if let Some(cell) = parts.cell {
+        if let Some(cell) = parts.origin.cell() {
             if !frame::is_polling(cell.as_ptr()) {
                 return end(parts);
             }
@@ -139,7 +169,7 @@ impl<S> Drop for PolicyContext<S> {
 fn end(mut parts: PoolBox<Parts>) {
     // Before the message can be over: its texts are the user's.
     parts.trail.clear();
-    let Some(cell) = parts.cell else {
+    let Some(cell) = parts.origin.cell() else {
         return;
     };
     if frame::is_polling(cell.as_ptr()) {
@@ -171,9 +201,10 @@ impl PolicyContext<()> {
     /// A context without a cell, for a structured execution.
     #[doc(hidden)]
     #[inline(always)]
-    pub fn free<M>(envelope: &Envelope<M>) -> Self {
+    pub fn free<M>(environment: &Environment, envelope: &Envelope<M>) -> Self {
+        let origin = Origin::structured(environment);
         Self {
-            parts: ManuallyDrop::new(Parts::new(None, envelope)),
+            parts: ManuallyDrop::new(Parts::new(origin, envelope)),
             state: PhantomData,
         }
     }
@@ -191,7 +222,7 @@ impl<S: Send + 'static> PolicyContext<S> {
         envelope: &Envelope<M>,
         is_new: bool,
     ) -> Self {
-        let parts = Parts::new(Some(cell), envelope);
+        let parts = Parts::new(Origin::of_cell(cell), envelope);
         // SAFETY: it is being started, on this thread.
         unsafe { cell.as_ref() }.near.context_made(is_new);
         Self {
@@ -228,7 +259,7 @@ impl<S> PolicyContext<S> {
     /// The message's cell; a structured execution has none.
     #[inline]
     fn cell(&self) -> Option<NonNull<Header>> {
-        self.parts.cell
+        self.parts.origin.cell()
     }
 
     /// The message's id.
@@ -353,7 +384,7 @@ impl<S> PolicyContext<S> {
         let environment = match self.cell() {
             // SAFETY: near, I1: the cell lives.
             Some(cell) => unsafe { LiveCell::new(cell) }.environment(),
-            None => frame::current()?.environment(),
+            None => self.parts.origin.environment()?,
         };
         // SAFETY: the executor outlives its messages and the polls of its handlers.
         Some(unsafe { &*environment })

@@ -112,6 +112,8 @@ impl<M> Envelope<M> {
         if id.timestamp().is_none() {
             let time = self.time();
             self.extras_mut().time = Some(time);
+        } else if self.extras().is_some() {
+            self.extras_mut().time = None;
         }
         self.id = id;
         self

@@ -179,6 +179,18 @@ pub(crate) fn inherited_generation(environment: *const Environment) -> Option<u3
     None
 }
 
+/// Whether a handler of `environment` is being polled here.
+pub(crate) fn is_under(environment: *const Environment) -> bool {
+    let mut frame = current();
+    while let Some(found) = frame {
+        if ptr::eq(found.environment(), environment) {
+            return true;
+        }
+        frame = found.below();
+    }
+    false
+}
+
 /// A reference to the nearest message cell that runs on this thread, for a message it waits for.
 ///
 /// Those below, which wait for it in turn, are noted as callers on the way: what it waits for may

@@ -88,7 +88,7 @@ fn run_thread(core: &CoreShared, index: usize) {
         }
         // Not between two naps: those who are busy take from the depot.
         if !napped && pool::is_unsettled() {
-            pool::settle();
+            pool::settle(|| core.has_work() || core.is_unwatched());
         }
         let rest = runner.lie_down();
         if matches!(rest, Rest::Not) {

@@ -224,20 +224,24 @@ fn fresh_node() -> u64 {
     // ORDERING: Relaxed, as only the atomicity of the changes matters; nothing is published with
     // them.
     if NODES.load(Ordering::Relaxed) == 0 {
-        let start = RandomState::new().hash_one(coarse_unix().millis()) | 1;
-        let first = NODES.compare_exchange(0, start, Ordering::Relaxed, Ordering::Relaxed);
-        if first.is_ok() {
-            fork::in_each_child(start_anew);
-        }
+        // Before a node can be had: a child that has none of its own is told nothing. A second call makes
+        // children begin anew twice.
+        fork::in_each_child(start_anew);
+        // Whoever else begins is told of nothing; the first one's sequence is everybody's.
+        let _ = NODES.compare_exchange(0, start(), Ordering::Relaxed, Ordering::Relaxed);
     }
     VARIANT | (NODES.fetch_add(STEP, Ordering::Relaxed) & NODE_MASK)
 }
 
+/// Where a sequence begins; odd, so never 0.
+fn start() -> u64 {
+    // The keys of a thread are those of the child that it forks too, so the difference is in what is hashed.
+    RandomState::new().hash_one((process::id(), coarse_unix().millis())) | 1
+}
+
 /// Gives a child process a sequence of its own, and its thread a node of that.
 extern "C" fn start_anew() {
-    // The keys of the parent's threads are the child's too, so the difference is in what is hashed.
-    let start = RandomState::new().hash_one((process::id(), coarse_unix().millis()));
-    NODES.store(start | 1, Ordering::Relaxed);
+    NODES.store(start(), Ordering::Relaxed);
     LAST.with(|last| {
         last.node.set(0);
         last.read.set(UnixTime::NEVER);

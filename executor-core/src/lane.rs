@@ -135,9 +135,9 @@ impl List {
         let mut rest = newest;
         while let Some(link) = NonNull::new(rest) {
             // SAFETY: the list is owned, and its links are alive while they are in it (I1).
-            let link = unsafe { link.as_ref() };
-            rest = link.next.replace(head);
-            head = ptr::from_ref(link).cast_mut();
+            rest = unsafe { link.as_ref() }.next.replace(head);
+            // The pointer itself, which may be used for all of what it heads.
+            head = link.as_ptr();
         }
         Self { head }
     }

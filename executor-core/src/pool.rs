@@ -251,9 +251,10 @@ pub(crate) fn is_unsettled() -> bool {
 }
 
 /// Moves the depots' blocks back into chunks that have free blocks already, and so lets the
-/// chunks that a burst left half empty go. Called by a worker that goes to sleep.
+/// chunks that a burst left half empty go, until `is_called` away. Called by a worker that goes to sleep:
+/// as it counts as the one who searches, nobody else is woken for what is pushed meanwhile.
 #[cold]
-pub(crate) fn settle() {
+pub(crate) fn settle(is_called: impl Fn() -> bool) {
     for (class, pool) in POOLS.iter().enumerate() {
         if pool.settled.load(Ordering::Relaxed) == 0 {
             continue;
@@ -269,7 +270,14 @@ pub(crate) fn settle() {
             }
             chunks.put(pool, class, &mut pair.spare);
         });
-        while let Some(mut magazine) = pool.depot(class).pop() {
+        // As many as there are now, or it would go on for as long as others give.
+        for _ in 0..pool.depot(class).len() {
+            let magazine = if is_called() {
+                None
+            } else {
+                pool.depot(class).pop()
+            };
+            let Some(mut magazine) = magazine else { break };
             pool.chunks().put(pool, class, &mut magazine);
         }
     }

@@ -132,7 +132,7 @@ where
                     *message = None;
                     return Ran::Expired;
                 }
-                let own = PolicyContext::free(envelope);
+                let own = PolicyContext::free(&gate.environment, envelope);
                 // The message is moved only here, into the future.
                 handler.as_mut().make(|| {
                     let (envelope, make) = message.take().expect("it is there still");

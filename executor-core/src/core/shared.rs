@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use crossbeam_utils::CachePadded;
 
 use super::leftovers::Leftovers;
-use crate::cell::CellRef;
+use crate::cell::{CellRef, drop_quietly};
 use crate::frame;
 use crate::lane::{Lane, Link, Pushed};
 use crate::lifecycle::{Lifecycle, Shutdown};
@@ -180,7 +180,10 @@ impl CoreShared {
     #[cold]
     pub(super) fn executors_are_idle(&self) -> bool {
         let executors = self.live_executors();
-        executors.iter().all(|executor| executor.is_idle())
+        let are_idle = executors.iter().all(|executor| executor.is_idle());
+        // It may have the last reference to one by now, with what is the user's.
+        drop_quietly(executors);
+        are_idle
     }
 
     pub(super) fn live_executors(&self) -> Vec<Arc<dyn Lifecycle>> {

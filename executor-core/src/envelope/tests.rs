@@ -309,3 +309,12 @@ fn an_envelope_is_five_words_up_to_a_word_of_payload() {
         (32, 40, 40)
     );
 }
+
+#[test]
+fn the_time_is_that_of_the_newest_version_7_id() {
+    let envelope = Envelope::new(()).with_id(VERSION_4).with_id(SECOND_ONE);
+    assert_eq!(
+        envelope.time(),
+        SystemTime::UNIX_EPOCH + Duration::from_millis(1_000)
+    );
+}

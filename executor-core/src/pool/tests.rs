@@ -25,7 +25,7 @@ fn live_blocks_are_distinct_and_their_memory_returns_after_a_burst() {
         // SAFETY: taken above, each once.
         unsafe { give(class, block) };
     }
-    settle();
+    settle(|| false);
     let left = POOLS[4].chunk_bytes.load(Ordering::Relaxed);
     assert!(
         left <= RETAINED_BYTES && left < peak,

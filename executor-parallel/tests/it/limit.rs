@@ -178,6 +178,31 @@ fn the_context_of_a_structured_execution_says_where_it_was_to_be_asked() {
 }
 
 #[test]
+fn the_context_of_a_structured_execution_is_that_of_its_own_executor_wherever_it_is_asked() {
+    run(Host::Threads, |core| async move {
+        let lending = |service: u8| {
+            let builder = ParallelExecutor::builder(&core).service(service);
+            builder.build().expect("legal options")
+        };
+        let (outer, inner) = (lending(1), lending(2));
+        let other = core.clone();
+        let handler = move |_: Envelope<()>, context: PolicyContext| async move {
+            let nested = inner.execute(Envelope::new(()), move |_, own| async move {
+                let asked = |context: &PolicyContext| context.service::<u8>().map(|found| *found);
+                Ok::<_, Infallible>((asked(&context), asked(&own), context))
+            });
+            let (of_outer, of_inner, context) = nested.await.expect("handled");
+            let elsewhere = other.spawn(async move { context.service::<u8>().map(|_| ()) });
+            let elsewhere = elsewhere.expect("open").await.expect("it does not panic");
+            Ok::<_, Infallible>((of_outer, of_inner, elsewhere))
+        };
+        let seen = outer.execute(Envelope::new(()), handler).await;
+        let outside = MissingService::OutsideHandler { type_name: "u8" };
+        assert_eq!(seen.expect("handled"), (Ok(1), Ok(2), Err(outside)));
+    });
+}
+
+#[test]
 fn try_execute_on_a_full_executor_refuses_without_waiting() {
     run(Host::TokioMany, |core| async move {
         let executor = limited(&core, 1);
