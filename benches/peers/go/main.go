@@ -156,6 +156,21 @@ func timed(work func() int64) string {
 	return fmt.Sprintf("%d %d", time.Since(started).Nanoseconds(), sum)
 }
 
+// repeated does the work once, or as often as is asked for.
+func repeated(times []int64, work func() int64) string {
+	rounds := int64(1)
+	if len(times) > 0 {
+		rounds = times[0]
+	}
+	return timed(func() int64 {
+		var sum int64
+		for i := int64(0); i < rounds; i++ {
+			sum += work()
+		}
+		return sum
+	})
+}
+
 func round(inbox chan message, work string, n []int64) string {
 	switch {
 	case work == "ready":
@@ -164,10 +179,10 @@ func round(inbox chan message, work string, n []int64) string {
 		return timed(func() int64 { return ask(inbox, n[0]) })
 	case work == "tell" && len(n) == 1:
 		return timed(func() int64 { tell(inbox, n[0]); return askTotal(inbox) })
-	case work == "burst" && len(n) == 1:
-		return timed(func() int64 { return burst(inbox, n[0]) })
-	case work == "mixed" && len(n) == 1:
-		return timed(func() int64 { return burst(inbox, n[0]) + ask(inbox, n[0]) })
+	case work == "burst" && (len(n) == 1 || len(n) == 2):
+		return repeated(n[1:], func() int64 { return burst(inbox, n[0]) })
+	case work == "mixed" && (len(n) == 1 || len(n) == 2):
+		return repeated(n[1:], func() int64 { return burst(inbox, n[0]) + ask(inbox, n[0]) })
 	case work == "spawn" && len(n) == 1:
 		return timed(func() int64 { return spawn(n[0]) })
 	case work == "chain" && len(n) == 1:

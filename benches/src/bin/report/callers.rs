@@ -89,8 +89,8 @@ pub(crate) async fn spawn_all(core: &WorkerCore, kept: &mut Kept<()>, tasks: u64
 }
 
 /// Submits a message whose handler works and submits the next one, while the stream is to be hot.
-pub(crate) fn heat(
-    stream: &Stream<u64>,
+pub(crate) fn heat<S: Send + 'static>(
+    stream: &Stream<u64, S>,
     hot: &Arc<AtomicBool>,
     work: impl Fn() + Copy + Send + 'static,
 ) {

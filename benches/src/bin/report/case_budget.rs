@@ -103,6 +103,7 @@ fn beside(budget: usize, probes: u64) -> Vec<Figure> {
         params: params! { "budget": budget, "figure": name },
         unit,
         value,
+        zero: false,
     };
     vec![
         figure("throughput", "ns", rate),

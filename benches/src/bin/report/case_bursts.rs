@@ -102,14 +102,13 @@ pub(crate) fn bursts(run: &mut Run<'_>) -> Result<(), CaseError> {
                 floor.submit_all(times)
             }),
         ];
-        let (line, go) = (format!("burst {burst}"), &run.outside.go);
-        let expected = sum_below(burst);
+        let (line, go) = (format!("burst {burst} {times}"), &run.outside.go);
         subjects.extend(outside::subject(
             run,
             go,
             "go-channels",
             line,
-            burst,
+            operations,
             expected,
         ));
         run.compare(&params! { "burst": burst }, subjects)?;
@@ -153,14 +152,13 @@ pub(crate) fn mixed(run: &mut Run<'_>) -> Result<(), CaseError> {
                 || runtime.block_on(mixed()),
             ),
         ];
-        let (line, go) = (format!("mixed {half}"), &run.outside.go);
-        let expected = 2 * sum_below(half);
+        let (line, go) = (format!("mixed {half} {times}"), &run.outside.go);
         subjects.extend(outside::subject(
             run,
             go,
             "go-channels",
             line,
-            tasks,
+            operations,
             expected,
         ));
         run.compare(&params! { "tasks": tasks }, subjects)?;

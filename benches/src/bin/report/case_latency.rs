@@ -1,4 +1,6 @@
 //! Case 19: how long messages wait when they arrive at random times.
+//!
+//! The rates are the same for everybody, and such that nobody is asked for more than it can do.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -8,7 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use executor_bench_peers::latency::{Arrivals, TokioActors, microsecond};
 use executor_bench_peers::{WORKERS, workers};
-use executor_core::{Envelope, WorkerCore};
+use executor_core::{Envelope, PolicyContext, WorkerCore};
 use executor_serial::SerialExecutor;
 use hdrhistogram::Histogram;
 use tokio::runtime::Runtime;
@@ -16,7 +18,7 @@ use tokio::runtime::Runtime;
 use crate::callers::heat;
 use crate::engine::{CaseError, Figure, Run};
 use crate::keys::{Numbers, uniform, zipf};
-use crate::row::{Params, params};
+use crate::row::{Params, Row, params};
 
 /// Streams that messages arrive for.
 const KEYS: u32 = 1_000;
@@ -35,9 +37,17 @@ trait Target {
     fn cool_down(&self);
 }
 
+async fn note(
+    message: Envelope<usize>,
+    mut context: PolicyContext<Arc<Arrivals>>,
+) -> Result<(), Infallible> {
+    context.state().note(message.payload);
+    Ok(())
+}
+
 struct Ours {
-    executor: SerialExecutor<u64>,
-    arrivals: Arc<Arrivals>,
+    /// A stream's state is where it notes what it handled, as an actor has it.
+    executor: SerialExecutor<u64, Arc<Arrivals>>,
     hot: Arc<AtomicBool>,
 }
 
@@ -45,14 +55,11 @@ impl Target for Ours {
     const NAME: &'static str = "ours";
 
     fn send(&self, key: u32, message: usize) {
-        let arrivals = Arc::clone(&self.arrivals);
-        let handler = move |message: Envelope<usize>, _| async move {
-            arrivals.note(message.payload);
-            Ok::<_, Infallible>(())
-        };
         let envelope = Envelope::new(message);
-        let submitted = self.executor.submit(u64::from(key), envelope, handler);
-        drop(submitted.expect("there is room"));
+        let submitted = self
+            .executor
+            .submit_detached(u64::from(key), envelope, note);
+        submitted.expect("there is room");
     }
 
     fn heat_up(&self) {
@@ -124,40 +131,53 @@ impl Target for Tokio<'_> {
 
 /// What arrives, and beside what.
 #[derive(Debug, Clone, Copy)]
-struct Load {
-    /// Of what it can do, 0 to 1.
-    share: f64,
-    zipf: bool,
+struct Load<'a> {
+    keys: &'a Keys,
+    /// In hundredths of what the slowest can do.
+    percent: u32,
+    /// From one message to the next on average, in nanoseconds.
+    gap: f64,
     hot: bool,
 }
 
-impl Load {
+impl Load<'_> {
     fn params(self, figure: &str) -> Params {
-        let keys = if self.zipf { "zipf" } else { "uniform" };
         params! {
-            "load": (self.share * 100.0) as u64,
-            "keys": keys,
+            "load": self.percent,
+            "keys": self.keys.name,
+            "gap_ns": self.gap.round() as u64,
             "hot": self.hot,
             "figure": figure,
         }
     }
 }
 
-fn sample<T: Target>(target: &T, arrivals: &Arrivals, load: Load, messages: usize) -> Vec<Figure> {
-    let keys = if load.zipf {
-        zipf(KEYS, messages, 1)
-    } else {
-        uniform(KEYS, messages, 1)
-    };
-    // What it can do: everything at once, and the time until all is handled.
-    let send = |message: usize| target.send(keys[message], message);
+/// The key of each message.
+#[derive(Debug)]
+struct Keys {
+    name: &'static str,
+    of: Vec<u32>,
+}
+
+/// What it can do: everything at once, and the time until all is handled.
+fn capacity<T: Target>(target: &T, arrivals: &Arrivals, keys: &Keys) -> Vec<Figure> {
+    let send = |message: usize| target.send(keys.of[message], message);
     let (_, took) = arrivals.drive(std::iter::repeat(0.0), send);
-    let capacity = took.as_nanos() as f64 / messages as f64;
+    vec![Figure {
+        params: params! { "keys": keys.name, "figure": "capacity" },
+        unit: "ns",
+        value: took.as_nanos() as f64 / keys.of.len() as f64,
+        zero: false,
+    }]
+}
+
+fn sample<T: Target>(target: &T, arrivals: &Arrivals, load: Load<'_>) -> Vec<Figure> {
     if load.hot {
         target.heat_up();
     }
     let mut numbers = Numbers::new(2);
-    let gaps = std::iter::repeat_with(|| numbers.gap(capacity / load.share));
+    let gaps = std::iter::repeat_with(|| numbers.gap(load.gap));
+    let send = |message: usize| target.send(load.keys.of[message], message);
     let (waits, _) = arrivals.drive(gaps, send);
     target.cool_down();
     let mut histogram = Histogram::<u64>::new_with_bounds(1, LONGEST, 3).expect("legal bounds");
@@ -168,13 +188,9 @@ fn sample<T: Target>(target: &T, arrivals: &Arrivals, load: Load, messages: usiz
         params: load.params(name),
         unit: "us",
         value: histogram.value_at_quantile(quantile) as f64 / 1e3,
+        zero: false,
     };
     vec![
-        Figure {
-            params: load.params("capacity"),
-            unit: "ns",
-            value: capacity,
-        },
         at("p50", 0.5),
         at("p90", 0.9),
         at("p99", 0.99),
@@ -189,28 +205,49 @@ pub(crate) fn under_load(run: &mut Run<'_>) -> Result<(), CaseError> {
         .expect("the threads start");
     let runtime = workers();
     let arrivals = Arrivals::of(messages);
-    let executor = SerialExecutor::<u64>::builder(&core).queue_per_stream(messages);
+    let noted = Arc::clone(&arrivals);
+    let executor = SerialExecutor::<u64>::builder(&core)
+        .queue_per_stream(messages)
+        .state(move |_| Arc::clone(&noted));
     let ours = Ours {
         executor: executor.build().expect("the options are legal"),
-        arrivals: Arc::clone(&arrivals),
         hot: Arc::default(),
     };
     let tokio = Tokio {
         actors: TokioActors::start(&runtime, KEYS, &arrivals),
         runtime: &runtime,
     };
-    for hot in [false, true] {
-        for zipf in [false, true] {
-            for share in [0.5, 0.9] {
-                let load = Load { share, zipf, hot };
-                let samples = run.effort.samples;
-                let mut of_ours = || Ok(sample(&ours, &arrivals, load, messages));
-                let mut of_tokio = || Ok(sample(&tokio, &arrivals, load, messages));
-                let beside = BesideThread {
-                    ours: &ours,
-                    thread: Cell::default(),
+    let beside = BesideThread {
+        ours: &ours,
+        thread: Cell::default(),
+    };
+    let samples = run.effort.samples;
+    for (name, of) in [
+        ("uniform", uniform(KEYS, messages, 1)),
+        ("zipf", zipf(KEYS, messages, 1)),
+    ] {
+        let keys = Keys { name, of };
+        let first = run.rows.len();
+        run.figures(
+            samples,
+            &mut [
+                (Ours::NAME, &mut || Ok(capacity(&ours, &arrivals, &keys))),
+                (Tokio::NAME, &mut || Ok(capacity(&tokio, &arrivals, &keys))),
+            ],
+        )?;
+        let capacities = run.rows[first..].iter().filter_map(Row::figure);
+        let slowest = capacities.fold(0.0, f64::max);
+        for hot in [false, true] {
+            for percent in [50, 90] {
+                let load = Load {
+                    keys: &keys,
+                    percent,
+                    gap: slowest * 100.0 / f64::from(percent),
+                    hot,
                 };
-                let mut of_thread = || Ok(sample(&beside, &arrivals, load, messages));
+                let mut of_ours = || Ok(sample(&ours, &arrivals, load));
+                let mut of_tokio = || Ok(sample(&tokio, &arrivals, load));
+                let mut of_thread = || Ok(sample(&beside, &arrivals, load));
                 let mut subjects: Vec<(&str, &mut dyn FnMut() -> Result<Vec<Figure>, CaseError>)> =
                     vec![(Ours::NAME, &mut of_ours), (Tokio::NAME, &mut of_tokio)];
                 if hot {

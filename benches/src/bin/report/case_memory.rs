@@ -26,6 +26,8 @@ fn per_stream(name: &str, kept: i64, streams: u64) -> Figure {
         params: params! { "figure": name },
         unit: "bytes",
         value: kept as f64 / streams as f64,
+        // The first sample also has what the core keeps for the next: it is the median that counts.
+        zero: false,
     }
 }
 
@@ -81,6 +83,7 @@ fn resident(core: &WorkerCore) -> Result<Vec<Figure>, CaseError> {
         params: params! { "figure": "million-streams" },
         unit: "MB",
         value: made.kept() as f64 / 1e6,
+        zero: false,
     }])
 }
 

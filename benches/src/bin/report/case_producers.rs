@@ -110,6 +110,7 @@ pub(crate) fn submit(run: &mut Run<'_>) -> Result<(), CaseError> {
                 }
             }));
         }
+        // Bounded at 1,024, as Go has no unbounded channel: its producers also wait for the consumer.
         let (line, go) = (format!("produce {producers} {each}"), &run.outside.go);
         subjects.extend(outside::subject(
             run,
@@ -185,6 +186,7 @@ pub(crate) fn continuous(run: &mut Run<'_>) -> Result<(), CaseError> {
             params: params! { "figure": "peak-backlog" },
             unit: "messages",
             value: value as f64,
+            zero: false,
         }]
     };
     let lost = |subject: &str, got: u64| {

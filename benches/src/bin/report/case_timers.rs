@@ -27,6 +27,7 @@ fn figure(timers: u64, name: &str, unit: &'static str, value: f64) -> Figure {
         params: params(timers, name),
         unit,
         value,
+        zero: name == "early",
     }
 }
 

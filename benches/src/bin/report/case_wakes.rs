@@ -1,4 +1,4 @@
-//! Case 17: system calls of whoever submits, counted by `strace` in a process of their own.
+//! Case 17: calls that wake or wait, of whoever submits, counted by `strace` in a process of their own.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -173,15 +173,17 @@ pub(crate) fn wakes(run: &mut Run<'_>) -> Result<(), CaseError> {
         let file = &file;
         move || {
             let calls = strace(work, file).map_err(CaseError::Outside)?;
-            let (params, each) = if work.ends_with("busy") {
+            let busy = work.ends_with("busy");
+            let (params, each) = if busy {
                 (params! { "submits": MESSAGES, "workers": "busy" }, 1)
             } else {
                 (params! { "submits": BURST, "workers": "asleep" }, BURSTS)
             };
             Ok(vec![Figure {
                 params,
-                unit: "system calls",
+                unit: "calls",
                 value: calls as f64 / each as f64,
+                zero: busy,
             }])
         }
     };
@@ -189,13 +191,13 @@ pub(crate) fn wakes(run: &mut Run<'_>) -> Result<(), CaseError> {
     let [mut ours, mut ours_asleep, mut peer, mut peer_asleep] = WORKS.map(measure);
     run.figures(
         samples,
-        &mut [("ours", &mut ours), ("tokio-mpsc-oneshot", &mut peer)],
+        &mut [("ours", &mut ours), ("tokio-mpsc-tell", &mut peer)],
     )?;
     run.figures(
         samples,
         &mut [
             ("ours", &mut ours_asleep),
-            ("tokio-mpsc-oneshot", &mut peer_asleep),
+            ("tokio-mpsc-tell", &mut peer_asleep),
         ],
     )
 }

@@ -266,7 +266,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(
         10,
         "producers",
-        "Producers submit to one stream; the submitting side is measured",
+        "Producers submit to one stream; the submitting side is measured (Go's channel is bounded at 1,024, so its producers wait for room; no other is)",
         case_producers::submit,
         [
             ns("ours, with any number of producers", 25.0, |rows| {
@@ -341,7 +341,7 @@ pub(crate) const CASES: &[Case] = &[
         "Timers with delays of 0 to 9 ms; firing is measured beyond the 9 ms that nobody can save",
         case_timers::timers,
         [
-            ns("schedule, 100,000", 40.0, |rows| {
+            ns("schedule alone, an hour away, 100,000", 40.0, |rows| {
                 rows.figure("ours", "timers=100000 figure=schedule-alone")
             }),
             ns("schedule and fire, 100,000", 80.0, |rows| {
@@ -361,19 +361,19 @@ pub(crate) const CASES: &[Case] = &[
     case!(
         17,
         "wake-ups",
-        "System calls of a thread that submits",
+        "Calls that wake or wait (futex, write, epoll, sched_yield) of a thread that submits",
         case_wakes::wakes,
         [
             at_most(
-                "1,000,000 submits to a busy worker",
+                "calls that wake or wait, 1,000,000 submits to a busy worker",
                 0.0,
-                "system calls",
+                "calls",
                 |rows| { rows.figure("ours", "workers=busy") }
             ),
             at_most(
-                "a burst of 100 to sleeping workers",
+                "calls that wake or wait, a burst of 100 to sleeping workers",
                 2.0,
-                "system calls",
+                "calls",
                 |rows| { rows.figure("ours", "workers=asleep") }
             ),
         ]
@@ -398,7 +398,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(
         19,
         "latency",
-        "Waits of messages that arrive at random, with and without a hot stream beside them",
+        "Waits of messages that arrive at random, with and without a hot stream beside them; a load of 50 is half of what the slowest subject can do, the same for all: a message every `gap_ns` on average",
         case_latency::under_load,
         [
             at_most(

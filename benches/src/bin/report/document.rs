@@ -53,8 +53,9 @@ fn head(text: &mut String, machine: &Machine, effort: Effort) -> std::fmt::Resul
          The executors beside their peers: the same work in one program run, sample by sample in turn, two workers for\n\
          everybody, every completion checked. Figures are nanoseconds for each operation unless a unit is named; `of ours` is\n\
          the median divided by that of ours, so above 1 is slower than ours. Only these ratios mean anything on another machine.\n\
+         No early timers and no calls: these goals are judged by the greatest of the samples, all others by the median.\n\
          `floor:` is the bare mechanism, what the work could cost at least. `ours` runs on its caller where `execute` does;\n\
-         the figure with that turned off (`ours:no-inline`) stands beside it.\n\n\
+         `ours:no-inline`, in cases 6 and 14, is with that turned off.\n\n\
          Written by\n\n\
          ```sh\n\
          cargo run --release -p executor-benches --bin report{quick}\n\
@@ -64,7 +65,8 @@ fn head(text: &mut String, machine: &Machine, effort: Effort) -> std::fmt::Resul
          | kernel | {} |\n\
          | commit | {} |\n\
          | date | {} |\n\
-         | samples | {} of each subject, at least {} ms each |\n",
+         | samples | {} of each subject, of about {} ms or one round that is longer; \
+         of a `figure`, and in case 17: of one run, however long |\n",
         machine.processor,
         machine.cores,
         machine.kernel,

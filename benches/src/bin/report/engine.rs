@@ -148,6 +148,7 @@ impl Run<'_> {
             bytes: None,
             samples: 0,
             value: None,
+            values: None,
             unit: None,
             absent: None,
         }
@@ -225,7 +226,13 @@ impl Run<'_> {
                 if figure.unit == "ns" {
                     row.ns = Some(spread);
                 } else {
-                    (row.value, row.unit) = (Some(spread.median), Some(figure.unit));
+                    let judged = if figure.zero {
+                        spread.max
+                    } else {
+                        spread.median
+                    };
+                    (row.value, row.values, row.unit) =
+                        (Some(judged), Some(spread), Some(figure.unit));
                 }
                 self.rows.push(row);
             }
@@ -268,4 +275,6 @@ pub(crate) struct Figure {
     pub(crate) params: Params,
     pub(crate) unit: &'static str,
     pub(crate) value: f64,
+    /// Whether no sample may be above zero: then the greatest is judged, not the median.
+    pub(crate) zero: bool,
 }

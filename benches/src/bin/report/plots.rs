@@ -71,12 +71,12 @@ pub(crate) fn draw(directory: &Path, rows: &[Row]) -> Result<Vec<Plot>, Box<dyn 
     for (file, title, hot) in [
         (
             "latency.svg",
-            "Waits at 50 % of capacity, uniform keys (19)",
+            "Waits at 50 % of the slowest's capacity, uniform keys (19)",
             "false",
         ),
         (
             "latency-hot.svg",
-            "Waits at 50 % of capacity, uniform keys, beside a hot stream (19)",
+            "Waits at 50 % of the slowest's capacity, uniform keys, beside a hot stream (19)",
             "true",
         ),
     ] {

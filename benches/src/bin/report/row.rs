@@ -51,9 +51,12 @@ pub(crate) struct Row {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes: Option<f64>,
     pub(crate) samples: usize,
-    /// The median, where something else than time is measured.
+    /// Where something else than time is measured: the median, or the greatest if none may be above zero.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) value: Option<f64>,
+    /// What `value` is one of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) values: Option<Spread>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) unit: Option<&'static str>,
     /// Why there are no figures.

@@ -50,11 +50,12 @@ fn count(figure: Option<f64>) -> String {
 
 fn cells(row: &Row) -> [String; 8] {
     let blank = String::new;
-    let (min, median, max) = match (row.ns, row.value, &row.absent) {
+    let (min, median, max) = match (row.ns, row.values, &row.absent) {
         (Some(ns), _, _) => (number(ns.min), number(ns.median), number(ns.max)),
-        (None, Some(value), _) => {
+        (None, Some(values), _) => {
             let unit = row.unit.unwrap_or_default();
-            (blank(), format!("{} {unit}", number(value)), blank())
+            let median = format!("{} {unit}", number(values.median));
+            (number(values.min), median, number(values.max))
         }
         (None, None, Some(why)) => (blank(), format!("absent: {why}"), blank()),
         (None, None, None) => (blank(), blank(), blank()),
