@@ -55,7 +55,7 @@ fn head(text: &mut String, machine: &Machine, effort: Effort) -> std::fmt::Resul
          the median divided by that of ours, so above 1 is slower than ours. Only these ratios mean anything on another machine.\n\
          No early timers and no calls: these goals are judged by the greatest of the samples, all others by the median.\n\
          `floor:` is the bare mechanism, what the work could cost at least. `ours` runs on its caller where `execute` does;\n\
-         `ours:no-inline`, in cases 6 and 14, is with that turned off.\n\n\
+         `ours:no-inline`, in cases 6, 8 and 14, is with that turned off.\n\n\
          Written by\n\n\
          ```sh\n\
          cargo run --release -p executor-benches --bin report{quick}\n\
