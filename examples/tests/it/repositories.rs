@@ -92,7 +92,8 @@ fn a_repository_with_missing_objects_is_an_error_of_git() {
     {
         std::fs::rename(&file, unpacked.path().join(file.file_name().unwrap())).unwrap();
     }
-    Run::new(&mut replay(repository.path())).fails_with("HEAD names no commit");
+    Run::new(&mut replay(repository.path()))
+        .fails_with("the commit that HEAD names cannot be read");
 }
 
 #[test]
@@ -144,6 +145,8 @@ fn no_configuration_changes_what_is_replayed() {
         "diff.renames=copies",
         "format.notes=*",
         "format.pretty=fuller",
+        "i18n.commitEncoding=UTF-16",
+        "i18n.logOutputEncoding=UTF-16",
         "log.decorate=full",
         "log.diffMerges=off",
         "log.mailmap=true",

@@ -24,6 +24,33 @@ fn running_without_order_disagrees_where_order_matters() {
 }
 
 #[test]
+fn running_without_order_disagrees_about_two_events_and_about_distant_ones() {
+    let twice = one_path(2);
+    let rewritten = (0..3).fold(History::new(), |history, version| {
+        (0..1_000).fold(history.commit(), |history, path| {
+            history.file(format!("{path}"), format!("{path} {version}"))
+        })
+    });
+    let rewritten = Repository::with(rewritten);
+    for repository in [twice, rewritten] {
+        let run = Run::new(replay(repository.path()).args(["--mode", "parallel"]));
+        assert_eq!(run.status, Some(1), "{run:?}");
+    }
+}
+
+#[test]
+fn too_many_workers_are_refused() {
+    let repository = one_path(2);
+    for mode in ["serial", "mutex"] {
+        let workers = "18446744073709551615";
+        let options = ["--mode", mode, "--host", "tokio", "--workers", workers];
+        let run = Run::new(replay(repository.path()).args(options));
+        assert_eq!(run.status, Some(2), "{run:?}");
+        assert!(run.stderr.contains("from 1 to 1024"), "{run:?}");
+    }
+}
+
+#[test]
 fn running_without_order_agrees_where_every_path_has_one_event() {
     let history = (0..500).fold(History::new(), |history, path| {
         history.commit().file(format!("{path}"), format!("{path}"))

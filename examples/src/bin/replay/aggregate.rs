@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use executor_core::Envelope;
 use uuid::Uuid;
 
 use crate::object::{Entry, ObjectId, describe};
@@ -72,20 +73,20 @@ pub(crate) struct FileState {
 }
 
 impl FileState {
+    /// The sequence that the next event must have.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
     /// Moves the file to what the event says, and tells if the event does not follow from the present state.
     ///
     /// A wrong event is applied as well: later events are then judged by what was lost with it, not by our refusal.
-    pub(crate) fn apply(
-        &mut self,
-        event: &FileChanged,
-        id: Uuid,
-        causation: Option<Uuid>,
-    ) -> Result<(), Box<Violation>> {
-        let verdict = self.check(event, causation);
+    pub(crate) fn apply(&mut self, event: &FileChanged, ids: Ids) -> Result<(), Box<Violation>> {
+        let verdict = self.check(event, ids);
         self.entry = event.after;
         self.handled += 1;
         self.next = event.sequence + 1;
-        self.last = Some(id);
+        self.last = Some(ids.own);
         verdict.map_err(|problem| {
             Box::new(Violation {
                 path: event.path.clone(),
@@ -96,7 +97,7 @@ impl FileState {
         })
     }
 
-    fn check(&self, event: &FileChanged, causation: Option<Uuid>) -> Result<(), Problem> {
+    fn check(&self, event: &FileChanged, ids: Ids) -> Result<(), Problem> {
         let (expected, found) = (self.next, event.sequence);
         if found > expected {
             return Err(Problem::TooEarly { expected, found });
@@ -110,13 +111,38 @@ impl FileState {
                 found: self.entry,
             });
         }
-        if self.last != causation {
+        if self.last != ids.causation {
             return Err(Problem::WrongCause {
-                expected: causation,
+                expected: ids.causation,
                 found: self.last,
             });
         }
+        let commit = event.commit.to_uuid();
+        if ids.correlation != commit {
+            return Err(Problem::WrongCorrelation {
+                expected: commit,
+                found: ids.correlation,
+            });
+        }
         Ok(())
+    }
+}
+
+/// The ids of an event's envelope.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ids {
+    pub(crate) own: Uuid,
+    pub(crate) correlation: Uuid,
+    pub(crate) causation: Option<Uuid>,
+}
+
+impl Ids {
+    pub(crate) fn of<M>(envelope: &Envelope<M>) -> Self {
+        Self {
+            own: envelope.id(),
+            correlation: envelope.correlation_id(),
+            causation: envelope.causation_id(),
+        }
     }
 }
 
@@ -149,6 +175,8 @@ pub(crate) enum Problem {
         expected: Option<Uuid>,
         found: Option<Uuid>,
     },
+    #[error("the event's envelope should belong to commit {expected} and belongs to {found}")]
+    WrongCorrelation { expected: Uuid, found: Uuid },
 }
 
 #[cfg(test)]
@@ -157,7 +185,7 @@ mod tests {
 
     use uuid::Uuid;
 
-    use super::{FileChanged, FileState, PathKey, Problem};
+    use super::{FileChanged, FileState, Ids, PathKey, Problem};
     use crate::object::{Entry, ObjectId};
 
     fn entry(content: u8) -> Option<Entry> {
@@ -185,10 +213,18 @@ mod tests {
         Uuid::from_u128(sequence.into())
     }
 
+    fn ids(sequence: u8, causation: Option<Uuid>) -> Ids {
+        Ids {
+            own: id(sequence),
+            correlation: event(sequence).commit.to_uuid(),
+            causation,
+        }
+    }
+
     fn apply(state: &mut FileState, sequence: u8) -> Result<(), Problem> {
         let cause = sequence.checked_sub(1).map(id);
         state
-            .apply(&event(sequence), id(sequence), cause)
+            .apply(&event(sequence), ids(sequence, cause))
             .map_err(|violation| violation.problem)
     }
 
@@ -253,12 +289,26 @@ mod tests {
     fn an_event_with_another_cause_is_found_even_if_the_content_agrees() {
         let mut state = FileState::default();
         assert_eq!(apply(&mut state, 0), Ok(()));
-        let violation = state.apply(&event(1), id(1), Some(id(7))).unwrap_err();
+        let violation = state.apply(&event(1), ids(1, Some(id(7)))).unwrap_err();
         let problem = Problem::WrongCause {
             expected: Some(id(7)),
             found: Some(id(0)),
         };
         assert_eq!(violation.problem, problem);
+    }
+
+    #[test]
+    fn an_event_of_another_commit_is_found_even_if_the_content_agrees() {
+        let mut state = FileState::default();
+        let wrong = Ids {
+            correlation: id(9),
+            ..ids(0, None)
+        };
+        let violation = state.apply(&event(0), wrong).unwrap_err();
+        assert!(matches!(
+            violation.problem,
+            Problem::WrongCorrelation { .. }
+        ));
     }
 
     #[test]

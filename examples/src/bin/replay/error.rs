@@ -20,6 +20,8 @@ pub(crate) enum ReplayError {
     NotARepository { path: PathBuf, stderr: String },
     #[error("{}: HEAD names no commit, so there is no history to replay: {stderr}", .path.display())]
     NoCommits { path: PathBuf, stderr: String },
+    #[error("{}: the commit that HEAD names cannot be read, see `git fsck`: {stderr}", .path.display())]
+    HeadUnreadable { path: PathBuf, stderr: String },
     #[error("git {command} ended with {status}: {stderr}")]
     GitFailed {
         command: &'static str,

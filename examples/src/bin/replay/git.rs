@@ -34,7 +34,7 @@ const REPOSITORY_VARIABLES: [&str; 15] = [
 ];
 
 /// The history along first parents, oldest first, a merge as its difference to the first parent.
-const LOG: [&str; 20] = [
+const LOG: [&str; 21] = [
     "log",
     "--reverse",
     "--first-parent",
@@ -45,6 +45,7 @@ const LOG: [&str; 20] = [
     "--no-abbrev",
     "-z",
     "--format=%H %at",
+    "--encoding=UTF-8",
     "--no-relative",
     "--ignore-submodules=none",
     "--no-ext-diff",
@@ -84,6 +85,12 @@ impl Repository {
                 path: path.to_owned(),
                 head: id,
             }),
+            _ if output(path, ["rev-parse", "--verify", "--quiet", "HEAD"])?.succeeded => {
+                Err(ReplayError::HeadUnreadable {
+                    path: path.to_owned(),
+                    stderr: head.stderr,
+                })
+            }
             _ => Err(ReplayError::NoCommits {
                 path: path.to_owned(),
                 stderr: head.stderr,
@@ -133,24 +140,31 @@ impl GitStream {
         path: &Path,
         arguments: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, ReplayError> {
-        let mut child = git(path)
+        let child = git(path)
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(not_run)?;
-        // A child that writes many errors must not block on a pipe that nobody empties.
-        let stderr = child.stderr.take().map(|stderr| {
-            std::thread::spawn(move || {
-                allocations::exclude_this_thread();
-                read_errors(stderr)
-            })
-        });
-        Ok(Self {
+        // It has the child from here on, and ends it if there is no thread.
+        let mut stream = Self {
             command,
             child,
-            stderr,
-        })
+            stderr: None,
+        };
+        // A child that writes many errors must not block on a pipe that nobody empties.
+        if let Some(stderr) = stream.child.stderr.take() {
+            let reader = std::thread::Builder::new().spawn(move || {
+                allocations::exclude_this_thread();
+                read_errors(stderr)
+            });
+            let reader = reader.map_err(|source| ReplayError::NotStarted {
+                what: "a thread for the errors of git",
+                source,
+            })?;
+            stream.stderr = Some(reader);
+        }
+        Ok(stream)
     }
 
     /// The child's output; to be taken once.

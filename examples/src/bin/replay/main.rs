@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use executor_core::WorkerCore;
+use executor_core::{MAX_WORKERS, WorkerCore};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::runtime::Runtime;
 
@@ -59,7 +59,7 @@ struct Arguments {
     mode: Mode,
 
     /// How many threads handle events [default: as many as there are processors].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = workers)]
     workers: Option<NonZeroUsize>,
 
     /// Where the workers live.
@@ -83,6 +83,15 @@ struct Arguments {
     /// Write the report as one JSON object.
     #[arg(long)]
     json: bool,
+}
+
+/// As many as a core can have.
+fn workers(given: &str) -> Result<NonZeroUsize, String> {
+    let workers = given
+        .parse()
+        .ok()
+        .filter(|n: &NonZeroUsize| n.get() <= MAX_WORKERS);
+    workers.ok_or_else(|| format!("a number from 1 to {MAX_WORKERS} is needed"))
 }
 
 const EXIT_STATUS: &str = "\

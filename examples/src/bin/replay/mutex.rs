@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use dashmap::DashMap;
 use executor_core::Envelope;
 
-use crate::aggregate::{FileChanged, FileState, PathKey, Violation};
+use crate::aggregate::{FileChanged, FileState, Ids, PathKey, Violation};
 use crate::drive::{Drive, Finished};
 use crate::error::ReplayError;
 use crate::producer::Causes;
@@ -73,7 +73,7 @@ pub(crate) fn handle(
         None => states.entry(event.path.clone()).or_default().downgrade(),
     };
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-    state.apply(event, envelope.id(), envelope.causation_id())
+    state.apply(event, Ids::of(envelope))
 }
 
 /// The states when nobody handles events any more.

@@ -65,13 +65,14 @@ pub(crate) struct Entry {
 impl Entry {
     /// Reads one side of a change: a mode and an id, both zero where the path does not exist.
     ///
-    /// `None` if the two cannot be read or disagree about whether the path exists.
+    /// `None` if the two cannot be read, or there is an id without a mode. A null id with a mode is what a
+    /// broken tree may have.
     pub(crate) fn from_side(mode: &[u8], blob: &[u8]) -> Option<Option<Self>> {
         let entry = Self::from_tree(mode, blob)?;
         match (entry.mode == 0, entry.blob.is_null()) {
             (true, true) => Some(None),
-            (false, false) => Some(Some(entry)),
-            _ => None,
+            (true, false) => None,
+            (false, _) => Some(Some(entry)),
         }
     }
 
@@ -149,9 +150,10 @@ mod tests {
     }
 
     #[test]
-    fn a_side_that_exists_by_half_is_refused() {
+    fn a_side_exists_if_it_has_a_mode() {
         assert_eq!(Entry::from_side(b"000000", &[b'0'; 40]), Some(None));
-        assert_eq!(Entry::from_side(b"100644", &[b'0'; 40]), None);
+        let broken = Entry::from_side(b"160000", &[b'0'; 40]).unwrap().unwrap();
+        assert!(broken.blob.is_null());
         assert_eq!(Entry::from_side(b"000000", BLOB), None);
         assert_eq!(
             Entry::from_side(b"100644", BLOB).unwrap().unwrap().mode,

@@ -2,21 +2,27 @@
 //!
 //! A mutex for each path keeps two events from changing a state at the same time. It does not keep them in order, and a
 //! history needs its order; so this is the drive that must fail, and the check the one that must find it out.
+//!
+//! An event that is handled faster than the next one comes is in order by luck. So every second event of a path waits
+//! until the one after it has been handled, as it may for many reasons where there is no order.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use executor_core::WorkerCore;
 use executor_parallel::ParallelExecutor;
 
 use crate::aggregate::FileChanged;
-use crate::drive::{Disagreed, Drive, Finished, end, give_way, settle};
+use crate::drive::{Disagreed, Drive, Finished, end, settle};
 use crate::error::ReplayError;
 use crate::mutex::{SharedStates, collect_states, handle};
 use crate::producer::Causes;
 use crate::tally::Tally;
 
-/// How many events are handled at a time.
-const AT_ONCE: usize = 64;
+/// How many events are handled at a time: many, so that two of one path are, though others lie between them.
+const AT_ONCE: usize = 4_096;
+/// How long an event waits for the one after it, of which it does not know whether there is one.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Handles events on all workers, whichever comes first.
 #[derive(Debug)]
@@ -40,6 +46,23 @@ impl ParallelDrive {
     }
 }
 
+/// Waits at every second event of a path until the one after it has been handled, or does not come.
+async fn let_the_next_pass(states: &SharedStates, event: &FileChanged) {
+    if event.sequence % 2 == 1 {
+        return;
+    }
+    let began = Instant::now();
+    let has_passed = || {
+        states.get(&event.path).is_some_and(|state| {
+            let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.next() > event.sequence
+        })
+    };
+    while !has_passed() && began.elapsed() < PATIENCE {
+        tokio::task::yield_now().await;
+    }
+}
+
 impl Drive for ParallelDrive {
     type Lane = Causes;
 
@@ -52,7 +75,7 @@ impl Drive for ParallelDrive {
         let handled = self
             .executor
             .submit(causes.envelope(event), move |envelope, _| async move {
-                give_way(&envelope.payload).await;
+                let_the_next_pass(&states, &envelope.payload).await;
                 let verdict = handle(&states, &envelope);
                 tally.record(&envelope.payload, &verdict);
                 verdict.map_err(|_| Disagreed)

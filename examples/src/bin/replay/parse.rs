@@ -79,10 +79,10 @@ impl<R: BufRead> LogParser<R> {
             .and_then(|space| {
                 let id = ObjectId::from_hex(&header[..space])?;
                 let time = str::from_utf8(&header[space + 1..]).ok()?;
-                match time {
-                    "" => Some((id, None)),
-                    _ => Some((id, Some(time.parse().ok()?))),
-                }
+                // A time that no calendar has is shown by nobody, and is no reason to refuse the history.
+                let digits = time.strip_prefix('-').unwrap_or(time);
+                let is_number = digits.bytes().all(|digit| digit.is_ascii_digit());
+                is_number.then(|| (id, time.parse().ok()))
             });
         parsed
             .map(Some)

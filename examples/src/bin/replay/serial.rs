@@ -9,11 +9,14 @@ use std::convert::Infallible;
 use executor_core::{Envelope, WorkerCore};
 use executor_serial::{SerialExecutor, Stream};
 
-use crate::aggregate::{FileChanged, FileState, PathKey};
+use crate::aggregate::{FileChanged, FileState, Ids, PathKey};
 use crate::drive::{Disagreed, Drive, Finished, end, give_way, settle};
 use crate::error::ReplayError;
 use crate::producer::Causes;
 use crate::tally::Tally;
+
+/// How many events are queued at most, over all paths.
+const QUEUED: usize = 65_536;
 
 /// Handles events of one path in order and those of different paths on all workers.
 #[derive(Debug)]
@@ -39,6 +42,10 @@ impl SerialDrive {
     ) -> Result<Self, ReplayError> {
         let executor = SerialExecutor::builder(core)
             .name("files")
+            // What is queued over all paths stays small beside the history, however few events each has.
+            .queue_total(QUEUED)
+            // The producers keep all streams, so there is nothing to be swept.
+            .resident_streams(usize::MAX)
             .state(|_: &PathKey| FileState::default())
             .build()?;
         Ok(Self {
@@ -69,9 +76,7 @@ impl Drive for SerialDrive {
                 if waiting {
                     give_way(event).await;
                 }
-                let verdict = context
-                    .state()
-                    .apply(event, envelope.id(), envelope.causation_id());
+                let verdict = context.state().apply(event, Ids::of(&envelope));
                 tally.record(event, &verdict);
                 verdict.map_err(|_| Disagreed)
             },
