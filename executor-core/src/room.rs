@@ -277,6 +277,11 @@ impl Bounds {
         }
     }
 
+    pub(crate) fn limits(&self) -> (usize, Option<usize>) {
+        let total = self.total.as_ref().map(|(limit, _)| *limit);
+        (self.per_stream, total)
+    }
+
     /// Takes a place, unless the queue is full or somebody waits for a place in it.
     #[inline]
     pub(crate) fn try_enter(&self, room: &Room) -> Result<(), RejectReason> {

@@ -77,6 +77,11 @@ impl SerialShared {
         &self.counters
     }
 
+    /// How many messages may be queued, for one stream and for all.
+    pub fn bounds(&self) -> (usize, Option<usize>) {
+        self.bounds.limits()
+    }
+
     /// The counts that are not kept by streams.
     pub fn totals(&self) -> Totals {
         self.counters.totals()

@@ -61,6 +61,8 @@ pub struct ParallelMetrics {
     pub running: usize,
     /// How many wait for one.
     pub waiting: usize,
+    /// [`ParallelBuilder::queue`].
+    pub queue: usize,
 }
 
 impl ParallelExecutor {
@@ -188,6 +190,7 @@ impl ParallelExecutor {
             limit: self.gate.limit(),
             running: self.gate.running(),
             waiting: self.gate.waiting(),
+            queue: self.gate.queue(),
         }
     }
 

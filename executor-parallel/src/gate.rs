@@ -449,6 +449,10 @@ impl Gate {
         self.phase.load(Ordering::SeqCst) != OPEN
     }
 
+    pub(crate) fn queue(&self) -> usize {
+        self.queue
+    }
+
     pub(crate) fn limit(&self) -> usize {
         self.lock().limit
     }

@@ -105,6 +105,12 @@ pub struct SerialMetrics {
     pub busy: usize,
     /// Messages queued and not started, over all streams.
     pub depth: usize,
+    /// [`SerialBuilder::queue_per_stream`](crate::SerialBuilder::queue_per_stream).
+    pub queue_per_stream: usize,
+    /// [`SerialBuilder::queue_total`](crate::SerialBuilder::queue_total).
+    pub queue_total: Option<usize>,
+    /// [`SerialBuilder::resident_streams`](crate::SerialBuilder::resident_streams).
+    pub resident_streams: usize,
 }
 
 impl<K, S> Registry<K, S>
@@ -264,11 +270,15 @@ where
 
     pub(crate) fn metrics(&self) -> SerialMetrics {
         let _accounting = self.accounting();
+        let (queue_per_stream, queue_total) = self.common.shared.bounds();
         let mut metrics = SerialMetrics {
             totals: self.common.shared.totals(),
             resident: self.map.len(),
             busy: 0,
             depth: 0,
+            queue_per_stream,
+            queue_total,
+            resident_streams: self.limit,
         };
         for stream in self.map.iter() {
             metrics.totals.handled += stream.handled();

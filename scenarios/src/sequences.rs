@@ -23,7 +23,7 @@ pub use op::{KEYS, Op};
 use parallel::Parallel;
 use serial::Serial;
 
-/// How many messages of a stream, or of the parallel executor, may wait.
+/// How many messages of a stream, or of the parallel executor, may be queued.
 const ROOM: usize = 2;
 const TICK: Duration = Duration::from_millis(1);
 

@@ -67,7 +67,7 @@ const GAPS: &str = "
 - Pools hide a use after free from every tool: AddressSanitizer and LeakSanitizer run without them.
 - The scenarios play one message with one interference. Two interferences at once are left to the sequences, which one thread
   plays, and to the stress program.
-- The sequences do not let an execution wait in line for room or leave the line; the tests of capacity and the scenarios do.
+- The sequences let no `submit_wait` wait in line for room; the tests of waiting and the scenarios do.
 - Mutants are made of the words, the pools and the registry, not of every file; they change no ordering.
 - The chaos build delays the operations of the words that `sync.rs` gives out, not those of the pools' depots, the boards of
   the workers or the standard library's locks; its seeds fix the delays, not the order of events.

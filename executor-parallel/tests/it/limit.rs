@@ -397,3 +397,36 @@ fn detached_messages_run_under_the_limit_and_are_counted() {
         });
     }
 }
+
+#[test]
+fn metrics_tell_the_limits_and_who_waits() {
+    run(Host::Threads, |core| async move {
+        let executor = ParallelExecutor::builder(&core)
+            .max_concurrency(3)
+            .queue(17)
+            .build()
+            .expect("legal options");
+        let gate = Gate::new();
+        let submitted: Vec<_> = (0..5)
+            .map(|_| {
+                let gate = gate.clone();
+                let handler = move |_, _| async move {
+                    gate.pass().await;
+                    Ok::<_, Infallible>(())
+                };
+                executor.try_submit(Envelope::new(()), handler)
+            })
+            .collect();
+        let metrics = executor.metrics();
+        assert_eq!((metrics.limit, metrics.queue), (3, 17));
+        assert_eq!((metrics.running, metrics.waiting), (3, 2));
+        let shown = format!("{executor:?}");
+        for part in ["limit: 3", "queue: 17", "running: 3", "waiting: 2"] {
+            assert!(shown.contains(part), "{part} in {shown}");
+        }
+        gate.open();
+        for submission in submitted {
+            submission.expect("room").await.expect("handled");
+        }
+    });
+}

@@ -405,3 +405,48 @@ fn a_message_that_expired_and_panics_when_dropped_ends_as_expired() {
         next.await.expect("the stream goes on");
     });
 }
+
+#[test]
+fn metrics_tell_the_bounds_and_what_is_queued() {
+    run(Host::Threads, |core| async move {
+        let executor: SerialExecutor<u64> = SerialExecutor::builder(&core)
+            .queue_per_stream(5)
+            .queue_total(17)
+            .resident_streams(7)
+            .build()
+            .expect("legal");
+        let (gate, started) = (Gate::new(), Gate::new());
+        let submitted: Vec<_> = (0..3)
+            .map(|_| {
+                let (gate, started) = (gate.clone(), started.clone());
+                let handler = move |_, _| async move {
+                    started.one();
+                    gate.pass().await;
+                    Ok::<_, Infallible>(())
+                };
+                executor.try_submit(1, Envelope::new(()), handler)
+            })
+            .collect();
+        started.pass().await;
+        let metrics = executor.metrics();
+        assert_eq!(
+            (metrics.queue_per_stream, metrics.queue_total),
+            (5, Some(17))
+        );
+        assert_eq!((metrics.resident_streams, metrics.resident), (7, 1));
+        assert_eq!((metrics.busy, metrics.depth), (1, 2));
+        let shown = format!("{executor:?}");
+        for part in [
+            "queue_per_stream: 5",
+            "queue_total: Some(17)",
+            "resident_streams: 7",
+            "depth: 2",
+        ] {
+            assert!(shown.contains(part), "{part} in {shown}");
+        }
+        gate.open();
+        for submission in submitted {
+            submission.expect("room").await.expect("handled");
+        }
+    });
+}

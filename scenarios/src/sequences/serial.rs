@@ -75,6 +75,29 @@ impl Serial {
         stream.queue.push_back(id);
     }
 
+    /// The message waits for room.
+    fn line_up(&mut self, id: u64) {
+        let key = self.common.at(id).key;
+        self.streams
+            .get_mut(&key)
+            .expect("known")
+            .line
+            .push_back(id);
+    }
+
+    /// The caller's end of a message goes; of an execution in line, the message with it.
+    fn drop_held(&mut self, id: u64) {
+        let message = self.common.at(id);
+        let held = std::mem::replace(&mut message.held, Held::Gone);
+        if message.place == Place::Line && matches!(held, Held::Execution(_)) {
+            message.place = Place::Over(End::Dropped);
+            let key = message.key;
+            let stream = self.streams.get_mut(&key).expect("known");
+            stream.line.retain(|&in_line| in_line != id);
+        }
+        drop(held);
+    }
+
     /// Runs what a stream has, until one waits.
     fn run(&mut self, key: u64) {
         let is_aborting = self.common.closed == Some(Shutdown::Abort);
@@ -172,10 +195,6 @@ impl Serial {
                 self.run(*key);
             }
             Op::Execute { key, waits } => {
-                if is_open && !self.has_room(*key) {
-                    // It would be in line with what is delayed, and join the queue when it is polled.
-                    return;
-                }
                 let (id, door) = (self.common.next_id(), Arc::new(Door::default()));
                 let handler = self.handler(&door, *waits);
                 let (executor, key) = (self.executor.clone(), *key);
@@ -187,6 +206,12 @@ impl Serial {
                     assert_eq!(seen, Some(End::Dropped));
                     self.common.refused += 1;
                     return;
+                }
+                if !self.has_room(key) {
+                    assert_eq!(seen, None, "it waits in line");
+                    self.common.note(key, *waits, door, Place::Line, held);
+                    self.line_up(id);
+                    return self.settle();
                 }
                 let is_inline = self.streams[&key].running.is_none();
                 self.common.note(key, *waits, door, Place::Queued, held);
@@ -229,7 +254,7 @@ impl Serial {
                     .common
                     .choose(*index, |message| !matches!(message.held, Held::Gone))
                 {
-                    self.common.at(id).held = Held::Gone;
+                    self.drop_held(id);
                 }
             }
             Op::Cancel(index) => self.common.cancel(*index),
@@ -280,6 +305,13 @@ impl Serial {
             Op::Shutdown(mode) => {
                 let executor = self.executor.clone();
                 let mode = *mode;
+                // Their messages come back.
+                for message in &mut self.common.messages {
+                    if message.place == Place::Line && matches!(message.held, Held::Execution(_)) {
+                        message.place = Place::Over(End::Dropped);
+                        self.common.refused += 1;
+                    }
+                }
                 let ending = async move { executor.shutdown(mode, DEADLINE).await };
                 self.common.begin_shutdown(mode, ending);
                 for key in 0..KEYS {
@@ -294,8 +326,7 @@ impl Serial {
                 self.admit(id);
             } else {
                 self.common.at(id).place = Place::Line;
-                let stream = self.streams.get_mut(&key).expect("known");
-                stream.line.push_back(id);
+                self.line_up(id);
             }
             // In one turn, the handlers of the turn's first messages may run before or after the
             // turn's last one looks for room: either is right, and a full queue keeps the order.
