@@ -291,7 +291,8 @@ impl<'a> Runner<'a> {
             if round % LOOK_INTERVAL == 0 && other != self.index && all[other].is_held_up() {
                 return true;
             }
-            if round % 16 == 15 && round > patience / 2 {
+            // Once at first: who was told of an outcome may have had this very processor before.
+            if round % 16 == 15 && (round == 15 || round > patience / 2) {
                 std::thread::yield_now();
             } else {
                 std::hint::spin_loop();
