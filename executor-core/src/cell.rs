@@ -30,7 +30,7 @@ use std::ptr::NonNull;
 use std::task::Waker;
 
 pub(crate) use self::guard::{catch, drop_quietly, forget_payload, wake_quietly};
-pub(crate) use self::holders::{CellRef, wake};
+pub(crate) use self::holders::CellRef;
 pub(crate) use self::job::{Job, Output, Polled, Ran, Scope, Step};
 pub(crate) use self::list::{CellList, USUAL_LINES, expose, link_to};
 pub(crate) use self::near::Near;

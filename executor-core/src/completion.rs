@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::cell::{self, CellRef, Header, drop_quietly, free};
+use crate::cell::{CellRef, Header, drop_quietly, free};
 use crate::envelope::Envelope;
 use crate::error::Failure;
 use crate::frame;
@@ -94,9 +94,7 @@ impl<T, E, M> Completion<T, E, M> {
                 let held = unsafe { CellRef::new(cell) };
                 // Before: the wake may run the handler here, when nobody else is left.
                 header.status.unhold();
-                // SAFETY: `held` keeps both alive.
-                unsafe { cell::wake(cell) };
-                drop(held);
+                held.wake();
                 return Err(self);
             }
             Cancel::Done => return Err(self),
@@ -240,9 +238,7 @@ fn detach_lingering(cell: NonNull<Header>) {
     let held = unsafe { CellRef::new(cell) };
     // SAFETY: as above.
     unsafe { cell.as_ref() }.status.detach_held();
-    // SAFETY: `held` keeps both alive.
-    unsafe { cell::wake(cell) };
-    drop(held);
+    held.wake();
 }
 
 impl<T, E, M> Future for Completion<T, E, M> {

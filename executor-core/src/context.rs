@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use crate::cell::{self, CellRef, Header, LiveCell};
+use crate::cell::{CellRef, Header, LiveCell};
 use crate::deadline::{Deadline, now, origin};
 use crate::envelope::{Envelope, Lineage};
 use crate::environment::Environment;
@@ -191,10 +191,8 @@ unsafe fn leave_from_elsewhere(cell: NonNull<Header>) {
     let held = unsafe { CellRef::new(cell) };
     // SAFETY: as above.
     if unsafe { cell.as_ref() }.near.context_dropped_elsewhere() {
-        // SAFETY: `held` keeps both alive.
-        unsafe { cell::wake(cell) };
+        held.wake();
     }
-    drop(held);
 }
 
 impl PolicyContext<()> {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -228,7 +228,8 @@ impl WorkerCore {
         let closing = executors.iter();
         let mut closing: Vec<_> = closing.map(|of| of.close(mode, term.left())).collect();
         let mut report = Report::default();
-        let mut poll = |context: &mut Context<'_>| {
+        let mut has_begun = false;
+        poll_fn(|context| {
             closing.retain_mut(|closing| match closing.as_mut().poll(context) {
                 Poll::Ready(of_one) => {
                     report.add(of_one);
@@ -236,13 +237,11 @@ impl WorkerCore {
                 }
                 Poll::Pending => true,
             });
-            closing.is_empty()
-        };
-        // Everything begins in the first poll, of all executors before the workers may leave.
-        poll_fn(|context| Poll::Ready(poll(context))).await;
-        shared.close(mode == Shutdown::Abort);
-        poll_fn(|context| {
-            if poll(context) {
+            // Everything begins in the first poll, of all executors before the workers may leave.
+            if !std::mem::replace(&mut has_begun, true) {
+                shared.close(mode == Shutdown::Abort);
+            }
+            if closing.is_empty() {
                 Poll::Ready(())
             } else {
                 Poll::Pending

@@ -181,14 +181,7 @@ pub(crate) fn inherited_generation(environment: *const Environment) -> Option<u3
 
 /// Whether a handler of `environment` is being polled here.
 pub(crate) fn is_under(environment: *const Environment) -> bool {
-    let mut frame = current();
-    while let Some(found) = frame {
-        if ptr::eq(found.environment(), environment) {
-            return true;
-        }
-        frame = found.below();
-    }
-    false
+    inherited_generation(environment).is_some()
 }
 
 /// A reference to the nearest message cell that runs on this thread, for a message it waits for.

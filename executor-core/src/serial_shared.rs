@@ -148,25 +148,28 @@ impl SerialShared {
     /// Begins a new drain generation.
     pub fn next_generation(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
-        // See `admitted`.
+        // See `note_admitted`.
         fence(Ordering::SeqCst);
     }
 
-    /// The generation of a message that was just admitted: that of the handler which admitted it, or the
-    /// present one. Descendants of older generations are counted.
+    /// The generation of a message: that of the handler which admits it, or the present one.
+    #[inline]
+    pub(crate) fn generation_of(&self, inherited: Option<u32>) -> u32 {
+        inherited.unwrap_or_else(|| self.generation())
+    }
+
+    /// Counts a message that was just admitted, if it is a descendant of an older generation.
     ///
     /// After the admission, not before: a drain that begins in between either is seen here, and sees the
     /// count before the handler is over, or finds the message's stream busy when it looks at all streams.
     #[inline]
-    pub(crate) fn admitted(&self, inherited: Option<u32>) -> u32 {
-        let Some(generation) = inherited else {
-            return self.generation();
-        };
-        fence(Ordering::SeqCst);
-        if generation != self.generation() {
-            self.descendants.fetch_add(1, Ordering::SeqCst);
+    pub(crate) fn note_admitted(&self, inherited: Option<u32>) {
+        if let Some(generation) = inherited {
+            fence(Ordering::SeqCst);
+            if generation != self.generation() {
+                self.descendants.fetch_add(1, Ordering::SeqCst);
+            }
         }
-        generation
     }
 
     /// How many messages handlers of older generations have submitted so far.

@@ -220,9 +220,7 @@ fn poll_line<'a>(
         },
     };
     match Pin::new(&mut waiting).poll(context) {
-        Poll::Ready(granted) => {
-            Poll::Ready(granted.map(Stage::Waited).map_err(|_| RejectReason::Closed))
-        }
+        Poll::Ready(granted) => Poll::Ready(granted.map(Stage::Waited)),
         Poll::Pending => {
             *stage = Some(Stage::InLine(waiting));
             Poll::Pending

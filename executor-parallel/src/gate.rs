@@ -3,22 +3,22 @@
 //! The lock here is taken when a permit is not to be had, and on every operation while the permits
 //! are frozen (`permits`, I3). No user code runs under it.
 
+mod line;
 #[cfg(all(test, not(loom)))]
 mod tests;
+mod waiting;
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
-use std::task::{Context, Poll, ready};
 
 use executor_core::engine::sync::{Mutex, MutexGuard};
 use executor_core::engine::{
     Counts, Ended, Limiter, Parked, UNADMITTED, check_exit, inherited_generation, promise,
 };
-use executor_core::{Completion, Environment, Failure, RejectReason, Totals, WorkerCore};
+use executor_core::{Completion, Environment, RejectReason, Totals, WorkerCore};
 
-use crate::line::{Drain, Line, Waiter};
+use self::line::{Drain, Line, Waiter};
+pub(crate) use self::waiting::{InLine, Permit, Wait};
 use crate::permits::{Attempt, Given, Permits};
 
 const OPEN: u8 = 0;
@@ -39,36 +39,6 @@ pub(crate) struct Gate {
     pub(crate) abandoned: AtomicBool,
     /// The drain generation of new messages.
     generation: AtomicU32,
-}
-
-/// A permit that was waited for; given back when dropped.
-pub(crate) struct Permit {
-    /// None once it was passed on.
-    gate: Option<Arc<Gate>>,
-    generation: u32,
-}
-
-impl Permit {
-    /// Counts how the message that runs under it ended.
-    pub(crate) fn count(&self, ended: Ended) {
-        if let Some(gate) = &self.gate {
-            gate.counts.ended(ended);
-        }
-    }
-
-    /// Leaves it to the message that runs under it to give the permit back.
-    pub(crate) fn pass_on(mut self) {
-        self.gate = None;
-    }
-}
-
-impl Drop for Permit {
-    #[inline(never)]
-    fn drop(&mut self) {
-        if let Some(gate) = &self.gate {
-            gate.give(self.generation);
-        }
-    }
 }
 
 impl Gate {
@@ -141,7 +111,6 @@ impl Gate {
     /// Waits in line for a permit.
     #[cold]
     pub(crate) fn wait(&self, generation: u32) -> Result<Wait<'_>, RejectReason> {
-        let mut gone = Vec::new();
         let mut line = self.lock();
         if self.is_closed() {
             return Err(RejectReason::Closed);
@@ -155,18 +124,14 @@ impl Gate {
         }
         // As many again have come since the last time: on the whole it costs each the same.
         if 2 * line.gone > line.waiters.len() {
-            gone = line.take_gone();
+            line.forget_gone();
         }
         self.counts.waited();
         let (promise, permit) = promise();
         line.waiters
             .push_back((generation, Waiter::Caller(promise)));
         drop(line);
-        drop(gone);
-        Ok(Wait::InLine(InLine {
-            gate: self,
-            permit: Some(permit),
-        }))
+        Ok(Wait::InLine(InLine::new(self, permit)))
     }
 
     /// Somebody gave up in line.
@@ -176,9 +141,8 @@ impl Gate {
         line.gone += 1;
         if !line.drains.is_empty() {
             // It may have been the last that a drain waited for.
-            let gone = line.take_gone();
+            line.forget_gone();
             drop(line);
-            drop(gone);
             self.serve(None);
         }
     }
@@ -199,13 +163,12 @@ impl Gate {
         generation: u32,
         message: Parked,
     ) -> Result<(), (RejectReason, Parked)> {
-        let mut gone = Vec::new();
         let mut line = self.lock();
         if self.is_closed() {
             return Err((RejectReason::Closed, message));
         }
         if line.waiters.len() >= queue {
-            gone = line.take_gone();
+            line.forget_gone();
         }
         if line.waiters.len() >= queue {
             return Err((RejectReason::Full { limit: queue }, message));
@@ -218,9 +181,7 @@ impl Gate {
             message.release(&self.core);
         } else {
             (line.waiters).push_back((generation, Waiter::Message(message)));
-            drop(line);
         }
-        drop(gone);
         Ok(())
     }
 
@@ -258,12 +219,12 @@ impl Gate {
     fn serve(&self, mut finished: Option<u32>) {
         loop {
             let mut line = self.lock();
-            let mut gone = Vec::new();
+            let mut turned_away = Vec::new();
             // Together under the lock: a drain that begins counts the message either as in flight and
             // sees it leave, or neither.
             let passed_on = finished.take().and_then(|generation| {
                 line.leave(generation);
-                let next = self.pass_on(&mut line, &mut gone);
+                let next = self.pass_on(&mut line, &mut turned_away);
                 if next.is_none() {
                     self.permits.add(1);
                 }
@@ -275,7 +236,7 @@ impl Gate {
                 if line.owed > 0 {
                     line.owed -= self.permits.take_frozen_up_to(line.owed);
                 }
-                self.next_served(&mut line, &mut gone, || self.permits.take_frozen())
+                self.next_served(&mut line, &mut turned_away, || self.permits.take_frozen())
             });
             let drained: Vec<_> = line
                 .drains
@@ -284,8 +245,8 @@ impl Gate {
             self.thaw_if_calm(&mut line);
             let is_over = self.is_closed() && self.in_flight(&line) == 0;
             drop(line);
-            // Dropped here and not under the lock: this wakes those who are turned away.
-            drop(gone);
+            // Dropped here and not under the lock: this wakes them.
+            drop(turned_away);
             for drain in drained {
                 drain.done.fulfil(());
             }
@@ -293,10 +254,7 @@ impl Gate {
             match next {
                 Some((generation, Waiter::Caller(promise))) => {
                     if let Some(gate) = self.me.upgrade() {
-                        promise.fulfil(Permit {
-                            gate: Some(gate),
-                            generation,
-                        });
+                        promise.fulfil(Permit::new(gate, generation));
                     }
                 }
                 Some((_, Waiter::Message(parked))) => parked.release(&self.core),
@@ -313,18 +271,18 @@ impl Gate {
     }
 
     /// The first in line, with the permit of a message that is over.
-    fn pass_on(&self, line: &mut Line, gone: &mut Vec<Waiter>) -> Option<(u32, Waiter)> {
+    fn pass_on(&self, line: &mut Line, turned_away: &mut Vec<Waiter>) -> Option<(u32, Waiter)> {
         if line.owed > 0 || self.is_aborting() {
             return None;
         }
-        self.next_served(line, gone, || true)
+        self.next_served(line, turned_away, || true)
     }
 
     /// The first in line, with a permit if `take` has one; or, in an abort, anybody, to be turned away or aborted.
     fn next_served(
         &self,
         line: &mut Line,
-        gone: &mut Vec<Waiter>,
+        turned_away: &mut Vec<Waiter>,
         take: impl Fn() -> bool,
     ) -> Option<(u32, Waiter)> {
         loop {
@@ -333,7 +291,7 @@ impl Gate {
                 Waiter::Caller(promise) if self.is_aborting() || !promise.is_awaited() => {
                     line.leave(generation);
                     // Dropped, the promise tells a caller who still waits that it is over.
-                    gone.push(waiter);
+                    turned_away.push(waiter);
                 }
                 Waiter::Message(_) if self.is_aborting() => {
                     // It runs without a permit, only to be aborted, and will give one back.
@@ -390,7 +348,7 @@ impl Gate {
     pub(crate) fn drained(&self) -> Completion<()> {
         let (done, completion) = promise();
         let mut line = self.lock();
-        let gone = line.take_gone();
+        line.forget_gone();
         self.freeze(&mut line);
         let generation = self.generation.load(Ordering::Relaxed);
         let next = match generation.wrapping_add(1) {
@@ -410,21 +368,17 @@ impl Gate {
                 left,
                 done,
             });
-            drop(line);
         }
-        drop(gone);
         completion
     }
 
     /// Messages that have a permit or wait for one, at one moment.
     pub(crate) fn count(&self) -> usize {
         let mut line = self.lock();
-        let gone = line.take_gone();
+        line.forget_gone();
         self.freeze(&mut line);
         let count = self.in_flight(&line);
         self.thaw_if_calm(&mut line);
-        drop(line);
-        drop(gone);
         count
     }
 
@@ -463,49 +417,13 @@ impl Gate {
 
     pub(crate) fn waiting(&self) -> usize {
         let mut line = self.lock();
-        let gone = line.take_gone();
-        let waiting = line.waiters.len();
-        drop(line);
-        drop(gone);
-        waiting
+        line.forget_gone();
+        line.waiters.len()
     }
 
     pub(crate) fn running(&self) -> usize {
         let line = self.lock();
         (line.limit + line.owed).saturating_sub(self.permits.free())
-    }
-}
-
-/// What a caller of `wait` got.
-pub(crate) enum Wait<'a> {
-    Taken,
-    InLine(InLine<'a>),
-}
-
-/// A place in line, a future of the permit; dropped before it is ready, it is given up.
-pub(crate) struct InLine<'a> {
-    gate: &'a Gate,
-    /// None once it was ready.
-    permit: Option<Completion<Permit>>,
-}
-
-impl Future for InLine<'_> {
-    type Output = Result<Permit, Failure>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let permit = self.permit.as_mut().expect("it was not ready before");
-        let granted = ready!(Pin::new(permit).poll(context));
-        self.permit = None;
-        Poll::Ready(granted)
-    }
-}
-
-impl Drop for InLine<'_> {
-    fn drop(&mut self) {
-        if let Some(permit) = self.permit.take() {
-            drop(permit);
-            self.gate.gave_up();
-        }
     }
 }
 

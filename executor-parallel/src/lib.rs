@@ -7,7 +7,6 @@ mod execute;
 mod executor;
 mod gate;
 mod lifecycle;
-mod line;
 #[cfg(all(loom, test))]
 mod model;
 mod permits;

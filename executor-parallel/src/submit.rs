@@ -4,20 +4,10 @@ use std::future::Future;
 use std::sync::Arc;
 
 use executor_core::engine::{Draft, Parked, Receipt, admit_message, block_on, must_not_block};
-use executor_core::{
-    Envelope, ExecuteError, Failure, PolicyContext, RejectReason, Rejected, Submission,
-};
+use executor_core::{Envelope, ExecuteError, PolicyContext, RejectReason, Rejected, Submission};
 
 use crate::executor::ParallelExecutor;
 use crate::gate::{Permit, Wait};
-
-/// Leaves a permit that was waited for to the message that is to run under it.
-fn granted(outcome: Result<Permit, Failure>) -> Result<(), RejectReason> {
-    // Without a permit, those who waited were turned away.
-    outcome
-        .map(Permit::pass_on)
-        .map_err(|_| RejectReason::Closed)
-}
 
 impl ParallelExecutor {
     /// Admits a message now, to run on the workers under the same limit.
@@ -85,7 +75,7 @@ impl ParallelExecutor {
             Err(reason) if reason.is_full() && !must_not_block() => {
                 let generation = self.gate.generation();
                 let granted = match self.gate.wait(generation) {
-                    Ok(Wait::InLine(line)) => granted(block_on(line)),
+                    Ok(Wait::InLine(line)) => block_on(line).map(Permit::pass_on),
                     Ok(Wait::Taken) => Ok(()),
                     Err(reason) => Err(reason),
                 };
@@ -144,7 +134,7 @@ impl ParallelExecutor {
             Err(reason) if reason.is_full() => {
                 let generation = self.gate.generation();
                 let granted = match self.gate.wait(generation) {
-                    Ok(Wait::InLine(line)) => granted(line.await),
+                    Ok(Wait::InLine(line)) => line.await.map(Permit::pass_on),
                     Ok(Wait::Taken) => Ok(()),
                     Err(reason) => Err(reason),
                 };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use executor_core::engine::{Draft, Receipt, Slot, block_on, must_not_block};
 use executor_core::{
-    Batch, Envelope, ExecuteError, Failure, PolicyContext, RejectReason, Rejected, Submission,
+    Batch, Envelope, ExecuteError, PolicyContext, RejectReason, Rejected, Submission,
 };
 
 use crate::execute::{Execute, refuse};
@@ -185,7 +185,7 @@ where
         match self.strand.enqueue(message, false) {
             Ok(receipt) => Ok(receipt),
             Err(reason) if reason.is_full() && !must_not_block() => {
-                let place = self.strand.wait_for_room().map(block_on);
+                let place = self.strand.wait_for_room().and_then(block_on);
                 self.use_place(place, message.take())
             }
             Err(reason) => Err(self.refuse(reason, message.take())),
@@ -243,7 +243,7 @@ where
             Ok(completion) => Ok(completion),
             Err(reason) if reason.is_full() => {
                 let place = match self.strand.wait_for_room() {
-                    Ok(in_line) => Ok(in_line.await),
+                    Ok(in_line) => in_line.await,
                     Err(reason) => Err(reason),
                 };
                 self.use_place(place, message)
@@ -280,7 +280,7 @@ where
     #[cold]
     fn use_place<M, H, F, T, E, R>(
         &self,
-        place: Result<Result<Slot<Keyed<K, S>>, Failure>, RejectReason>,
+        place: Result<Slot<Keyed<K, S>>, RejectReason>,
         mut message: Draft<M, H>,
     ) -> Result<R, Rejected<Envelope<M>>>
     where
@@ -291,8 +291,6 @@ where
         E: Send + 'static,
         R: Receipt<T, E, M>,
     {
-        // Without a place, those who waited were turned away.
-        let place = place.and_then(|told| told.map_err(|_| RejectReason::Closed));
         let placed = place.and_then(|slot| slot.submit(&mut message));
         placed.map_err(|reason| self.refuse(reason, message))
     }

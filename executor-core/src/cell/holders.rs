@@ -85,7 +85,7 @@ unsafe fn wake_waker_by_ref(data: *const ()) {
 ///
 /// # Safety
 /// The caller keeps the cell and its home alive.
-pub(crate) unsafe fn wake(cell: NonNull<Header>) {
+unsafe fn wake(cell: NonNull<Header>) {
     // SAFETY: as the caller says.
     let header = unsafe { cell.as_ref() };
     if !header.is_done() {

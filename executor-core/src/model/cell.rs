@@ -189,7 +189,7 @@ impl Task {
             }
             Cancel::Running => {
                 self.touch();
-                // SAFETY: as `cell::wake` does: the home lives until `unhold`.
+                // SAFETY: as `CellRef::wake` does: the home lives until `unhold`.
                 self.home
                     .with(|home| assert!(unsafe { *home }, "woken without a home"));
                 self.status.unhold();

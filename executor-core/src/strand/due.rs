@@ -127,7 +127,6 @@ fn admit(cell: NonNull<Header>, _: &CoreShared) -> Option<*const ()> {
         let waiter = DueInLine {
             head,
             cell: Some(cell),
-            is_scheduled: false,
         };
         let _age = shared.room().line_up(waiter);
     }
@@ -155,8 +154,6 @@ struct DueInLine {
     head: NonNull<Head>,
     /// None once it was admitted.
     cell: Option<NonNull<Header>>,
-    /// Whether the stream is ours to be put into a lane.
-    is_scheduled: bool,
 }
 
 // SAFETY: the cell is work that was not started, all of which is `Send`; the head is shared.
@@ -168,22 +165,22 @@ impl Waiter for DueInLine {
         &unsafe { self.head.as_ref() }.room
     }
 
-    fn admit(&mut self) -> bool {
-        let Some(cell) = self.cell else { return false };
+    fn admit(&mut self) -> Push {
+        let Some(cell) = self.cell else {
+            return Push::Closed;
+        };
         // SAFETY: the cell is ours to run, and a message of a stream.
         let scope = unsafe { scope_of::<StrandScope>(cell) };
         scope.generation.set(scope.head().shared.generation());
         let pushed = push(self.head, cell);
-        if pushed == Push::Closed {
-            return false;
+        if pushed != Push::Closed {
+            self.cell = None;
         }
-        self.cell = None;
-        self.is_scheduled = pushed == Push::Scheduled;
-        true
+        pushed
     }
 
-    fn tell(&mut self) {
-        if self.is_scheduled {
+    fn tell(&mut self, pushed: Push) {
+        if pushed == Push::Scheduled {
             schedule(self.head);
         }
     }

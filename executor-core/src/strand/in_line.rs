@@ -34,8 +34,6 @@ where
     caller: Option<CellRef>,
     inherited: Option<u32>,
     queued: Option<Completion<T, E, M>>,
-    /// Whether the stream is ours to be put into a lane.
-    is_scheduled: bool,
     /// None once it was fulfilled.
     promise: Option<Promise<Verdict<M, H, T, E>>>,
     future: PhantomData<fn() -> F>,
@@ -54,21 +52,20 @@ where
         self.strand.room()
     }
 
-    fn admit(&mut self) -> bool {
+    fn admit(&mut self) -> Push {
         // Our own reference stays until after the lock: the last one drops what is the user's.
         let (message, caller) = (&mut self.message, self.caller.clone());
         match self.strand.place(message, caller, self.inherited) {
             Ok((queued, pushed)) => {
                 self.queued = Some(queued);
-                self.is_scheduled = pushed == Push::Scheduled;
-                true
+                pushed
             }
-            Err(_closed) => false,
+            Err(_closed) => Push::Closed,
         }
     }
 
-    fn tell(&mut self) {
-        if self.is_scheduled {
+    fn tell(&mut self, pushed: Push) {
+        if pushed == Push::Scheduled {
             self.strand.schedule();
         }
         if let (Some(promise), Some(queued)) = (self.promise.take(), self.queued.take()) {
@@ -124,14 +121,12 @@ impl<O: StreamOwner> Strand<O> {
         E: Send + 'static,
     {
         let (promise, told) = promise();
-        let is_outermost = frame::is_outermost();
         let waiting = Waiting::<O, M, H, F, T, E> {
             strand: Arc::clone(self),
             message: message.take(),
-            caller: if is_outermost { None } else { frame::caller() },
-            inherited: if is_outermost { None } else { self.inherited() },
+            caller: frame::caller(),
+            inherited: self.inherited(),
             queued: None,
-            is_scheduled: false,
             promise: Some(promise),
             future: PhantomData,
         };

@@ -78,7 +78,8 @@ impl<O: StreamOwner> Strand<O> {
         // Idle or not: who waits in line for a place came before.
         let may_run = may_nest && shared.runs_inline() && !shared.room().has_line(&self.head.room);
         if may_run && self.head.word.try_own() {
-            return self.run_inline(message, shared.admitted(inherited));
+            shared.note_admitted(inherited);
+            return self.run_inline(message, shared.generation_of(inherited));
         }
         match self.enqueue(message, true) {
             Ok(completion) => {

@@ -96,10 +96,10 @@ impl<O: StreamOwner> Strand<O> {
             Rejected { reason, work }
         });
         // The iterator may have taken long.
-        chain.set_generation(inherited.unwrap_or_else(|| shared.generation()));
+        chain.set_generation(shared.generation_of(inherited));
         let accepted = match self.push_chain(&mut chain) {
             Ok(accepted) => {
-                let _noted = shared.admitted(inherited);
+                shared.note_admitted(inherited);
                 accepted
             }
             Err(envelopes) => {
@@ -229,7 +229,7 @@ impl<O: StreamOwner> Strand<O> {
         R: Receipt<T, E, M>,
     {
         let shared = &*self.head.shared;
-        let generation = inherited.unwrap_or_else(|| shared.generation());
+        let generation = shared.generation_of(inherited);
         let (envelope, handler) = message.take().expect("a message is admitted once");
         let job = Message::<M, H, O::State, StrandScope>::new(envelope, handler);
         let cell = Cell::with_job(job, self.scope(generation), R::JOINED);
@@ -247,7 +247,7 @@ impl<O: StreamOwner> Strand<O> {
             *message = Some((job.envelope, job.handler));
             return Err(RejectReason::Closed);
         }
-        let _noted = shared.admitted(inherited);
+        shared.note_admitted(inherited);
         // SAFETY: the job's types are these, and it was made joined if it is to be.
         Ok((R::of(unsafe { Admitted::new(cell) }), pushed))
     }

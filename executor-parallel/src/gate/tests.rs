@@ -1,4 +1,5 @@
-use std::task::Waker;
+use std::pin::Pin;
+use std::task::{Context, Waker};
 
 use super::*;
 use crate::ParallelExecutor;

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use executor_serial::{Envelope, Failure, PolicyContext, Report, Shutdown};
+use executor_serial::{
+    Envelope, ExecuteError, Failure, PolicyContext, Report, SerialExecutor, Shutdown,
+};
 use tokio::sync::Semaphore;
 
+use crate::contract::{Host, run};
 use crate::rig::{DEADLINE, SECOND, echo, finish, held, rig, until, wait};
 
 #[test]
@@ -142,4 +145,27 @@ fn a_drain_and_a_shutdown_of_the_core_have_one_deadline_of_the_clock() {
         let abort = rig.core.shutdown(Shutdown::Abort, DEADLINE);
         assert!(runtime.expect("a runtime").block_on(abort).is_complete());
     }
+}
+
+#[test]
+fn a_message_that_expired_and_panics_when_dropped_ends_as_expired() {
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            std::panic::resume_unwind(Box::new("dropped"));
+        }
+    }
+
+    run(Host::Threads, |core| async move {
+        let executor: SerialExecutor<u64> = SerialExecutor::builder(&core).build().expect("legal");
+        let envelope = || Envelope::new(Bomb).with_deadline(std::time::Instant::now());
+        let handler = |_: Envelope<Bomb>, _| async { Ok::<_, Infallible>(()) };
+        let executed = executor.execute(1, envelope(), handler).await;
+        assert!(matches!(executed, Err(ExecuteError::Expired)));
+        let next = executor.execute(1, Envelope::new(()), |_, _| async {
+            Ok::<_, Infallible>(())
+        });
+        next.await.expect("the stream goes on");
+    });
 }

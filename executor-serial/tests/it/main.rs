@@ -1,6 +1,7 @@
 //! The serial executor, from the outside.
 
 mod abandoned;
+mod batches;
 mod begun;
 mod capacity;
 #[path = "../../../executor-core/tests/contract/mod.rs"]

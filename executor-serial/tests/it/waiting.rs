@@ -6,7 +6,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use executor_serial::{
-    Envelope, ExecuteError, PolicyContext, RejectReason, SerialExecutor, Shutdown, WorkerCore,
+    Completion, Envelope, ExecuteError, PolicyContext, RejectReason, SerialExecutor, Shutdown,
+    Stream, WorkerCore,
 };
 
 use crate::contract::eventually::in_time;
@@ -54,6 +55,22 @@ impl Noting {
     fn handled(&self) -> Vec<u64> {
         self.order.lock().expect("whole").clone()
     }
+
+    /// Starts message 0 on the stream, and queues so many behind it.
+    async fn fill(
+        &self,
+        stream: &Stream<u64>,
+        queued: u64,
+    ) -> Vec<Completion<(), Infallible, u64>> {
+        let submit = |number| {
+            let submitted = stream.try_submit(Envelope::new(number), self.handler());
+            submitted.expect("room")
+        };
+        let mut accepted = vec![submit(0)];
+        in_time("the first has started", || stream.depth() == 0).await;
+        accepted.extend((1..=queued).map(submit));
+        accepted
+    }
 }
 
 #[test]
@@ -61,10 +78,8 @@ fn executions_in_line_are_queued_in_their_turn_whether_they_are_polled_or_not() 
     run(Host::Threads, |core| async move {
         let (executor, noting) = (bounded(&core, 2, 1_000), Noting::new());
         let stream = executor.stream(&1);
+        let accepted = noting.fill(&stream, 2).await;
         let submit = |number| stream.try_submit(Envelope::new(number), noting.handler());
-        let started = submit(0).expect("room");
-        in_time("the first has started", || stream.depth() == 0).await;
-        let queued = [submit(1).expect("room"), submit(2).expect("room")];
         let execute = |number| Box::pin(stream.execute(Envelope::new(number), noting.handler()));
         let (mut third, mut fourth) = (execute(3), execute(4));
         assert!(is_pending(&mut third).await);
@@ -85,7 +100,7 @@ fn executions_in_line_are_queued_in_their_turn_whether_they_are_polled_or_not() 
         fourth.await.expect("handled");
         third.await.expect("handled");
         last.await.expect("handled");
-        drop((started, queued));
+        drop(accepted);
         assert_eq!(noting.handled(), [0, 1, 2, 3, 4, 5]);
     });
 }
@@ -95,10 +110,7 @@ fn an_execution_that_is_dropped_in_line_takes_its_message_along() {
     run(Host::Threads, |core| async move {
         let (executor, noting) = (bounded(&core, 1, 1_000), Noting::new());
         let stream = executor.stream(&1);
-        let submit = |number| stream.try_submit(Envelope::new(number), noting.handler());
-        let started = submit(0).expect("room");
-        in_time("the first has started", || stream.depth() == 0).await;
-        let queued = submit(1).expect("room");
+        let accepted = noting.fill(&stream, 1).await;
         let payload = Arc::new(());
         let kept = Arc::clone(&payload);
         let mut dropped = Box::pin(stream.execute(Envelope::new(kept), |_, _| async {
@@ -112,7 +124,7 @@ fn an_execution_that_is_dropped_in_line_takes_its_message_along() {
         assert_eq!(Arc::strong_count(&payload), 1, "it is gone with its caller");
         noting.gate.open();
         behind.await.expect("handled");
-        for completion in [started, queued] {
+        for completion in accepted {
             completion.await.expect("handled");
         }
         assert_eq!(noting.handled(), [0, 1, 2]);
@@ -124,10 +136,7 @@ fn with_a_total_bound_the_oldest_who_waits_comes_first_whatever_its_stream() {
     run(Host::Threads, |core| async move {
         let (executor, noting) = (bounded(&core, 10, 1), Noting::new());
         let (hot, other) = (executor.stream(&1), executor.stream(&2));
-        let submit = |number| hot.try_submit(Envelope::new(number), noting.handler());
-        let started = submit(0).expect("room");
-        in_time("the first has started", || hot.depth() == 0).await;
-        let queued = submit(1).expect("room");
+        let accepted = noting.fill(&hot, 1).await;
         // What runs on its caller needs no place: the other stream is busy too.
         let blocking = noting.clone();
         let mut busy = Box::pin(other.execute(Envelope::new(100), blocking.handler()));
@@ -156,7 +165,7 @@ fn with_a_total_bound_the_oldest_who_waits_comes_first_whatever_its_stream() {
         }
         busy.await.expect("handled");
         waited.await.expect("handled");
-        drop((started, queued));
+        drop(accepted);
     });
 }
 
@@ -190,10 +199,7 @@ fn all_who_wait_for_room_at_a_shutdown_have_their_messages_back() {
         run(Host::Threads, |core| async move {
             let (executor, noting) = (bounded(&core, 1, 1_000), Noting::new());
             let stream = executor.stream(&1);
-            let submit = |number| stream.try_submit(Envelope::new(number), noting.handler());
-            let started = submit(0).expect("room");
-            in_time("the first has started", || stream.depth() == 0).await;
-            let queued = submit(1).expect("room");
+            let accepted = noting.fill(&stream, 1).await;
             let mut executed = Box::pin(stream.execute(Envelope::new(2), noting.handler()));
             let mut submitted = Box::pin(stream.submit_wait(Envelope::new(3), noting.handler()));
             assert!(is_pending(&mut executed).await);
@@ -220,7 +226,7 @@ fn all_who_wait_for_room_at_a_shutdown_have_their_messages_back() {
             noting.gate.open();
             assert!(shutdown.await.is_complete());
             assert_eq!(executor.metrics().totals.refused, 3);
-            drop((started, queued));
+            drop(accepted);
         });
     }
 }
@@ -230,10 +236,7 @@ fn a_place_that_is_given_up_unused_goes_to_the_next() {
     run(Host::Threads, |core| async move {
         let (executor, noting) = (bounded(&core, 1, 1_000), Noting::new());
         let stream = executor.stream(&1);
-        let submit = |number| stream.try_submit(Envelope::new(number), noting.handler());
-        let started = submit(0).expect("room");
-        in_time("the first has started", || stream.depth() == 0).await;
-        let queued = submit(1).expect("room");
+        let accepted = noting.fill(&stream, 1).await;
         let mut given_up = Box::pin(stream.submit_wait(Envelope::new(2), noting.handler()));
         let mut next = Box::pin(stream.submit_wait(Envelope::new(3), noting.handler()));
         assert!(is_pending(&mut given_up).await);
@@ -241,12 +244,13 @@ fn a_place_that_is_given_up_unused_goes_to_the_next() {
         noting.gate.one();
         in_time("the first is handled", || noting.handled() == [0]).await;
         // The place is the first waiter's by now, or soon will be, and it does not come for it.
-        in_time("it is taken", || submit(9).is_err()).await;
+        let newcomer = || stream.try_submit(Envelope::new(9), noting.handler());
+        in_time("it is taken", || newcomer().is_err()).await;
         drop(given_up);
         let next = next.await.expect("it has the place");
         noting.gate.open();
         next.await.expect("handled");
-        drop((started, queued));
+        drop(accepted);
         assert_eq!(noting.handled(), [0, 1, 3]);
     });
 }

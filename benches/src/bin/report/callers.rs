@@ -1,6 +1,7 @@
 //! Where the caller of our side is: on a worker, as the peers' callers are, or on a plain thread.
 
 use std::convert::Infallible;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -81,10 +82,26 @@ pub(crate) async fn submit_all(stream: &Stream<u64>, kept: &mut Kept<u64>, messa
     await_all(kept).await
 }
 
+/// Spawns a closure that gives its number back.
+pub(crate) fn spawn_fn(core: &WorkerCore, task: u64) -> Completion<u64> {
+    let spawned = core.spawn_fn(move || black_box(task));
+    spawned.expect("the core is open")
+}
+
+/// Spawns a future that gives its number back.
+pub(crate) fn spawn_future(core: &WorkerCore, task: u64) -> Completion<u64> {
+    let spawned = core.spawn(async move { black_box(task) });
+    spawned.expect("the core is open")
+}
+
 /// Spawns `tasks`, and then awaits all; the sum of the results.
-pub(crate) async fn spawn_all(core: &WorkerCore, kept: &mut Kept<()>, tasks: u64) -> u64 {
-    let spawn = |task| core.spawn_fn(move || std::hint::black_box(task));
-    kept.extend((0..tasks).map(|task| spawn(task).expect("the core is open")));
+pub(crate) async fn spawn_all(
+    core: &WorkerCore,
+    kept: &mut Kept<()>,
+    tasks: u64,
+    spawn: impl Fn(&WorkerCore, u64) -> Completion<u64>,
+) -> u64 {
+    kept.extend((0..tasks).map(|task| spawn(core, task)));
     await_all(kept).await
 }
 

@@ -9,7 +9,7 @@ use executor_bench_peers::{WORKERS, on_worker, repeat, repetitions, sum_below, w
 use executor_core::{Envelope, WorkerCore};
 use executor_serial::{SerialExecutor, Stream};
 
-use crate::callers::{Caller, Kept, answer, spawn_all, submit_all};
+use crate::callers::{Caller, Kept, answer, spawn_all, spawn_fn, submit_all};
 use crate::engine::{CaseError, Run, Subject};
 use crate::floors::TakeAll;
 use crate::outside;
@@ -79,7 +79,7 @@ pub(crate) fn bursts(run: &mut Run<'_>) -> Result<(), CaseError> {
                 let (sum, all) = Caller::Worker(&core).run(async move {
                     let mut sum = 0;
                     for _ in 0..times {
-                        sum += spawn_all(&worker, &mut all, burst).await;
+                        sum += spawn_all(&worker, &mut all, burst, spawn_fn).await;
                     }
                     (sum, all)
                 });

@@ -8,20 +8,27 @@ use std::time::Instant;
 use executor_bench_peers::spawning::{self, AsyncExecutor, rayon_pool, rayon_scope};
 use executor_bench_peers::{Round, WORKERS, on_worker, sum_below, workers};
 use executor_benches::block_on;
-use executor_core::{Callbacks, WorkerCore};
+use executor_core::{Callbacks, Completion, WorkerCore};
 
-use crate::callers::{Caller, Kept, await_all, spawn_all};
+use crate::callers::{Caller, Kept, await_all, spawn_all, spawn_fn, spawn_future};
 use crate::engine::{CaseError, Run, Subject};
 use crate::floors::TakeAll;
 use crate::outside;
 use crate::row::params;
 
 /// Ours, with its caller on a worker or not.
-fn spawned<'a>(name: &str, caller: Caller<'a>, core: &'a WorkerCore, tasks: u64) -> Subject<'a> {
+fn spawned<'a>(
+    name: &str,
+    caller: Caller<'a>,
+    core: &'a WorkerCore,
+    tasks: u64,
+    spawn: impl Fn(&WorkerCore, u64) -> Completion<u64> + Copy + Send + 'static,
+) -> Subject<'a> {
     let kept = Cell::new(Kept::with_capacity(tasks as usize));
     Subject::all(name, tasks, sum_below(tasks), move || {
         let (core, mut all) = (core.clone(), kept.take());
-        let (sum, all) = caller.run(async move { (spawn_all(&core, &mut all, tasks).await, all) });
+        let work = async move { (spawn_all(&core, &mut all, tasks, spawn).await, all) };
+        let (sum, all) = caller.run(work);
         kept.set(all);
         sum
     })
@@ -36,34 +43,24 @@ pub(crate) fn spawn(run: &mut Run<'_>) -> Result<(), CaseError> {
         let (runtime, async_executor, rayon) = (workers(), AsyncExecutor::new(), rayon_pool());
         let floor = TakeAll::new(tasks);
         let expected = sum_below(tasks);
-        let (mut kept, mut kept_too) = (Kept::new(), Kept::new());
+        let mut kept = Kept::with_capacity(tasks as usize);
+        let (worker, thread) = (Caller::Worker(&core), Caller::Thread);
         let mut subjects = vec![
-            spawned("ours", Caller::Worker(&core), &core, tasks),
-            spawned("ours:from-outside", Caller::Thread, &core, tasks),
-            Subject::all("ours:async", tasks, expected, || {
-                let inner = core.clone();
-                let all = async move {
-                    let spawn = |task| inner.spawn(async move { black_box(task) });
-                    let all: Vec<_> = (0..tasks).map(|task| spawn(task).expect("open")).collect();
-                    let mut sum = 0;
-                    for task in all {
-                        sum += task.await.expect("it does not panic");
-                    }
-                    sum
-                };
-                Caller::Worker(&core).run(all)
-            }),
-            Subject::all("ours:async-from-outside", tasks, expected, || {
-                let spawn = |task| core.spawn(async move { black_box(task) });
-                kept.extend((0..tasks).map(|task| spawn(task).expect("the core is open")));
-                block_on(await_all(&mut kept))
-            }),
+            spawned("ours", worker, &core, tasks, spawn_fn),
+            spawned("ours:from-outside", thread, &core, tasks, spawn_fn),
+            spawned("ours:async", worker, &core, tasks, spawn_future),
+            spawned(
+                "ours:async-from-outside",
+                thread,
+                &core,
+                tasks,
+                spawn_future,
+            ),
             Subject::new("ours:submit-alone", tasks, expected, || {
-                let spawn = |task| core.spawn_fn(move || black_box(task));
                 let start = Instant::now();
-                kept_too.extend((0..tasks).map(|task| spawn(task).expect("the core is open")));
+                kept.extend((0..tasks).map(|task| spawn_fn(&core, task)));
                 let took = start.elapsed();
-                let sum = block_on(await_all(&mut kept_too));
+                let sum = block_on(await_all(&mut kept));
                 Round { took, sum }
             }),
             Subject::all("tokio-spawn", tasks, expected, || {
@@ -238,8 +235,7 @@ fn queued(run: &mut Run<'_>, callbacks: u64) -> Result<(), CaseError> {
                 let _ = held.recv();
             })
             .expect("the core is open");
-            let spawn = |task| core.spawn_fn(move || black_box(task));
-            kept.extend((0..callbacks).map(|task| spawn(task).expect("the core is open")));
+            kept.extend((0..callbacks).map(|task| spawn_fn(&core, task)));
             drop(go_on);
             block_on(await_all(&mut kept))
         }),

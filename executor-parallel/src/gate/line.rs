@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use executor_core::engine::{Parked, Promise};
 
-use crate::gate::Permit;
+use super::Permit;
 
 /// The state under the lock.
 pub(crate) struct Line {
@@ -14,7 +14,7 @@ pub(crate) struct Line {
     pub(crate) owed: usize,
     pub(crate) drains: Vec<Drain>,
     pub(crate) frozen: bool,
-    /// How many gave up since those were taken out; a few of them may not be there any more.
+    /// How many gave up since those were forgotten; a few of them may not be there any more.
     pub(crate) gone: usize,
 }
 
@@ -59,25 +59,21 @@ impl Line {
         }
     }
 
-    /// Takes out those who gave up while they waited; the caller drops them after the lock.
+    /// Forgets those who gave up while they waited: their promises, of which nobody hears, wake nobody.
     ///
-    /// While a drain waits they are taken out as they give up, or it would not hear of it.
-    #[must_use]
-    pub(crate) fn take_gone(&mut self) -> Vec<Waiter> {
-        let mut gone = Vec::new();
+    /// While a drain waits they are forgotten as they give up, or it would not hear of it.
+    pub(crate) fn forget_gone(&mut self) {
         if std::mem::take(&mut self.gone) == 0 {
-            return gone;
+            return;
         }
         for _ in 0..self.waiters.len() {
             match self.waiters.pop_front() {
                 Some((generation, Waiter::Caller(promise))) if !promise.is_awaited() => {
                     self.leave(generation);
-                    gone.push(Waiter::Caller(promise));
                 }
                 other => self.waiters.extend(other),
             }
         }
-        gone
     }
 }
 
