@@ -137,8 +137,8 @@ fn with_a_total_bound_the_oldest_who_waits_comes_first_whatever_its_stream() {
         let (executor, noting) = (bounded(&core, 10, 1), Noting::new());
         let (hot, other) = (executor.stream(&1), executor.stream(&2));
         let accepted = noting.fill(&hot, 1).await;
-        // What runs on its caller needs no place: the other stream is busy too.
-        let blocking = noting.clone();
+        // What runs on its caller needs no place: the other stream is busy too, at a gate of its own.
+        let blocking = Noting::new();
         let mut busy = Box::pin(other.execute(Envelope::new(100), blocking.handler()));
         assert!(is_pending(&mut busy).await);
         let mut waiting = Box::pin(other.submit_wait(Envelope::new(2), noting.handler()));
@@ -156,6 +156,7 @@ fn with_a_total_bound_the_oldest_who_waits_comes_first_whatever_its_stream() {
         noting.gate.one();
         let waited = waiting.await.expect("the oldest has it");
         noting.gate.open();
+        blocking.gate.open();
         for submission in behind {
             submission
                 .await
