@@ -211,21 +211,23 @@ fn all_who_wait_for_room_at_a_shutdown_have_their_messages_back() {
                 refused.expect_err("closed")
             });
             in_time("all three wait", || executor.metrics().totals.waited == 3).await;
-            let mut shutdown = Box::pin(executor.shutdown(mode, DEADLINE));
-            assert!(is_pending(&mut shutdown).await);
-            let Err(ExecuteError::Rejected(executed)) = executed.await else {
-                panic!("it was not admitted")
+            let turned_away = async {
+                let Err(ExecuteError::Rejected(executed)) = executed.await else {
+                    panic!("it was not admitted")
+                };
+                let submitted = submitted.await.expect_err("closed");
+                let blocking = blocking.join().expect("no panic");
+                for (refused, number) in [(*executed, 2), (submitted, 3), (blocking, 4)] {
+                    assert_eq!(
+                        (refused.reason, refused.work.payload),
+                        (RejectReason::Closed, number)
+                    );
+                }
+                noting.gate.open();
             };
-            let submitted = submitted.await.expect_err("closed");
-            let blocking = blocking.join().expect("no panic");
-            for (refused, number) in [(*executed, 2), (submitted, 3), (blocking, 4)] {
-                assert_eq!(
-                    (refused.reason, refused.work.payload),
-                    (RejectReason::Closed, number)
-                );
-            }
-            noting.gate.open();
-            assert!(shutdown.await.is_complete());
+            // The shutdown is polled first.
+            let (report, ()) = tokio::join!(executor.shutdown(mode, DEADLINE), turned_away);
+            assert!(report.is_complete());
             assert_eq!(executor.metrics().totals.refused, 3);
             drop(accepted);
         });
