@@ -13,10 +13,11 @@
 //!   the future was dropped; nothing once a canceller took the message; with `HOLLOW` the outcome.
 //! - I3. Only the runner touches the scope's plain fields, except `home`, which is written before the
 //!   cell is shared and read by anybody who holds it. The caller is noted once, before what the message
-//!   waits for is shared, and read by whoever comes from there.
+//!   waits for is shared, and read by whoever comes from there (`callers`).
 //! - I4. User code (handler, drops, wakers) runs under `catch`, with the cell in a state from which
 //!   it can be finished.
 
+mod callers;
 mod guard;
 mod holders;
 mod job;
@@ -132,12 +133,6 @@ impl LiveCell {
         unsafe { self.0.as_ref() }
     }
 
-    /// The cell of the handler that waits for this one.
-    pub(crate) fn caller(self) -> Option<Self> {
-        // The caller's cell is held by this one.
-        self.header().near.caller().map(Self)
-    }
-
     /// Notes who waits for this one, unless that is known.
     pub(crate) fn set_caller(self, caller: CellRef) {
         self.header().near.set_caller(caller);
@@ -175,27 +170,14 @@ impl LiveCell {
 /// # Safety
 /// The caller was told by the status word that it is the last; the body is empty.
 pub(crate) unsafe fn free(cell: NonNull<Header>) {
-    // SAFETY: as the caller says.
-    if let Some(caller) = unsafe { free_one(cell) } {
-        drop(caller);
-    }
-}
-
-/// Frees a cell, but leaves the reference to its caller's cell to whoever frees it: each cell of a
-/// long chain may be the last that holds the next.
-///
-/// # Safety
-/// As [`free`].
-unsafe fn free_one(cell: NonNull<Header>) -> Option<CellRef> {
     // SAFETY: the caller has the cell alone.
     let header = unsafe { cell.as_ref() };
     let vtable = header.vtable();
-    let caller = header.near.take_caller();
+    drop(header.near.take_caller());
     // SAFETY: the scope is dropped once, here.
     unsafe { (vtable.drop_scope)(cell) };
     // SAFETY: the cell came from this class and is not used any more.
     unsafe { pool::give(vtable.class, cell.cast()) };
-    caller
 }
 
 impl<J: Job> Cell<J> {
@@ -307,7 +289,8 @@ impl<J: Job> Cell<J> {
     #[inline]
     pub(crate) unsafe fn release(cell: NonNull<Header>) {
         let this = Self::of(cell);
-        if this.header.status.release() {
+        // SAFETY: the caller is the runner.
+        if this.header.status.is_private() || unsafe { release_held(cell) } {
             drop(this.header.near.take_caller());
             // SAFETY: the status word says that the cell is ours alone.
             let scope = unsafe { this.scope_ptr().read() };
@@ -344,11 +327,25 @@ impl<J: Job> Cell<J> {
     }
 }
 
+/// The runner leaves a cell that others may hold; true: it was the last, and frees.
+///
+/// # Safety
+/// The caller is the runner.
+#[cold]
+unsafe fn release_held(cell: NonNull<Header>) -> bool {
+    // SAFETY: as the caller says.
+    unsafe { callers::cut(cell) };
+    // SAFETY: the runner's hold keeps the cell alive.
+    unsafe { cell.as_ref() }.status.release()
+}
+
 /// The runner leaves the cell: hands the output over or drops it, wakes, and frees if last.
 ///
 /// # Safety
 /// The caller is the runner; `with_output` says whether the body is an output or empty.
 pub(crate) unsafe fn leave(cell: NonNull<Header>, with_output: bool) {
+    // SAFETY: as the caller says.
+    unsafe { callers::cut(cell) };
     let mut waker = None::<Waker>;
     loop {
         // SAFETY: the runner's hold keeps the cell alive until `Handed` or `release`.

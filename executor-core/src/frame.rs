@@ -213,15 +213,16 @@ pub(crate) fn chain_through(stream: StreamName) -> Option<CallChain> {
 
 #[cold]
 fn chain(innermost: FrameRef, stream: StreamName) -> CallChain {
-    let mut names = vec![stream];
-    // It was found a moment ago, and nobody ends before the call that is being made here does.
+    // SAFETY: it is being called, and those below are on the chain when they are asked.
+    let mut labels = vec![unsafe { stream.label() }];
+    // Who waited for this elsewhere may have given up since it was found: then its name is missing.
     find(innermost, |name| {
-        names.push(name);
+        // SAFETY: as above.
+        labels.push(unsafe { name.label() });
         name == stream
     });
-    // SAFETY: every stream on the chain has an unfinished message and is therefore alive.
-    let label = |name: &StreamName| unsafe { name.label() };
-    CallChain(names.iter().rev().map(label).collect())
+    labels.reverse();
+    CallChain(labels)
 }
 
 /// Whether one of the streams that a call made here runs under, innermost first, is the one.
@@ -238,15 +239,16 @@ fn find(innermost: FrameRef, mut is_it: impl FnMut(StreamName) -> bool) -> bool 
         frame = found.below();
     }
     // Below the stack: the handlers that wait, on other threads or nowhere, for this one.
-    let mut cell = outermost_cell;
-    while let Some(waiting) = cell.and_then(LiveCell::caller) {
-        if waiting.header().is_done() {
+    let mut waiting = outermost_cell.and_then(LiveCell::caller);
+    while let Some(held) = waiting {
+        let cell = held.cell();
+        if cell.header().is_done() {
             return false;
         }
-        if waiting.stream().is_some_and(&mut is_it) {
+        if cell.stream().is_some_and(&mut is_it) {
             return true;
         }
-        cell = Some(waiting);
+        waiting = cell.caller();
     }
     false
 }

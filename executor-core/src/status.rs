@@ -227,12 +227,18 @@ impl Status {
     #[inline]
     #[must_use]
     pub(crate) fn release(&self) -> bool {
-        // ORDERING: Acquire pairs with the last waker's Release before the memory is reused.
-        if self.0.load(Ordering::Acquire) & (REFS | JOIN) == 0 {
+        if self.is_private() {
             return true;
         }
         let word = self.0.fetch_or(DONE, Ordering::AcqRel);
         word & (REFS | JOIN) == 0
+    }
+
+    /// Whether nobody has a cell but its runner.
+    #[inline]
+    pub(crate) fn is_private(&self) -> bool {
+        // ORDERING: Acquire pairs with the last waker's Release before the memory is reused.
+        self.0.load(Ordering::Acquire) & (REFS | JOIN) == 0
     }
 
     // ---- wakers -----------------------------------------------------------------------------
@@ -396,6 +402,11 @@ impl Status {
 
     pub(crate) fn is_done(&self) -> bool {
         self.0.load(Ordering::Acquire) & DONE != 0
+    }
+
+    /// Whether a waker, or another cell, has it.
+    pub(crate) fn is_held(&self) -> bool {
+        self.0.load(Ordering::Acquire) & REFS != 0
     }
 
     pub(crate) fn is_joined(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::ptr::NonNull;
 use std::task::{RawWaker, RawWakerVTable};
 
-use super::{Header, free_one};
+use super::{Header, LiveCell, free};
 
 static WAKER_VTABLE: RawWakerVTable =
     RawWakerVTable::new(clone_waker, wake_waker, wake_waker_by_ref, drop_waker);
@@ -41,29 +41,25 @@ unsafe fn acquire(cell: NonNull<Header>) {
     }
 }
 
-/// Uncounts a holder, and frees the cells of which it was the last, one after the other.
+/// Uncounts a holder, and frees the cell if it was the last to have it.
 ///
 /// # Safety
 /// Balances an `acquire`; the caller does not use the cell any more.
 unsafe fn relinquish(cell: NonNull<Header>) {
-    let mut next = Some(cell);
-    while let Some(cell) = next.take() {
-        // SAFETY: the hold that is being given up keeps the cell alive.
-        let header = unsafe { cell.as_ref() };
-        let vtable = header.vtable();
-        // SAFETY: read before the count falls, since the cell may be gone after.
-        let home = unsafe { (vtable.home)(cell) };
-        let (last_holder, last) = header.status.drop_waker();
-        if last {
-            // SAFETY: the status word says that the cell is ours alone; its body is empty, since
-            // the runner or the completion has dropped the output.
-            let caller = unsafe { free_one(cell) };
-            next = caller.and_then(|caller| NonNull::new(caller.into_raw()));
-        }
-        if last_holder {
-            // SAFETY: balances the hold of the first.
-            unsafe { (vtable.unhold)(home) };
-        }
+    // SAFETY: the hold that is being given up keeps the cell alive.
+    let header = unsafe { cell.as_ref() };
+    let vtable = header.vtable();
+    // SAFETY: read before the count falls, since the cell may be gone after.
+    let home = unsafe { (vtable.home)(cell) };
+    let (last_holder, last) = header.status.drop_waker();
+    if last {
+        // SAFETY: the status word says that the cell is ours alone; its body is empty, since the
+        // runner or the completion has dropped the output.
+        unsafe { free(cell) };
+    }
+    if last_holder {
+        // SAFETY: balances the hold of the first.
+        unsafe { (vtable.unhold)(home) };
     }
 }
 
@@ -120,6 +116,12 @@ impl CellRef {
         // SAFETY: as the caller says.
         unsafe { acquire(cell) };
         Self(cell)
+    }
+
+    /// The cell, while this is there.
+    pub(crate) fn cell(&self) -> LiveCell {
+        // SAFETY: the count keeps the cell and its home alive.
+        unsafe { LiveCell::new(self.0) }
     }
 
     /// Makes the cell's home poll it again, unless it is done.

@@ -332,6 +332,53 @@ fn a_long_chain_of_callers_is_dropped_without_recursion() {
     });
 }
 
+/// Begins an execution on the next key, does not wait for it, and is over; the last one waits at the gate.
+fn relay(
+    executor: SerialExecutor<usize>,
+    left: usize,
+    gate: Gate,
+) -> Pin<Box<dyn Future<Output = Result<(), Infallible>> + Send>> {
+    Box::pin(async move {
+        if left == 0 {
+            gate.pass().await;
+            return Ok(());
+        }
+        let inner = executor.clone();
+        let mut next = Box::pin(executor.execute(left - 1, Envelope::new(()), move |_, _| {
+            relay(inner, left - 1, gate)
+        }));
+        let _may_have_ended = is_pending(&mut next).await;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_relay_of_executions_that_nobody_waits_for_keeps_none_that_is_over() {
+    run(Host::Threads, |core| async move {
+        let executor: SerialExecutor<usize> = SerialExecutor::builder(&core)
+            .inline(false)
+            .resident_streams(10)
+            .build()
+            .expect("legal");
+        let gate = Gate::new();
+        let last = executor.stream(&0);
+        let first = relay(executor.clone(), 1_000, gate.clone());
+        first.await.expect("handled");
+        in_time("the last has started", || {
+            executor.metrics().totals.handled == 999
+        })
+        .await;
+        // A stream whose message is held by another is not evicted.
+        for key in 1_000..1_100 {
+            drop(executor.stream(&key));
+        }
+        let resident = executor.metrics().resident;
+        assert!(resident < 100, "{resident} streams are kept");
+        gate.open();
+        in_time("the last is handled", || !last.is_busy()).await;
+    });
+}
+
 /// Sums from `left` down to 1, each summand in a handler inside the one before.
 fn sum_down(
     executor: SerialExecutor<&'static str>,
