@@ -99,17 +99,34 @@ impl<T, E, M> Completion<T, E, M> {
             }
             Cancel::Done => return Err(self),
         }
-        let mut message = MaybeUninit::<Envelope<M>>::uninit();
         // SAFETY: the claim is ours, and `M` is the job's message type.
-        unsafe { (header.vtable().take_message)(cell, message.as_mut_ptr().cast()) };
+        let message = unsafe { take_message(cell) };
         self.cell = None;
         unregister(header);
         if header.status.detach() == Detach::Done && header.status.release_join() {
             // SAFETY: the runner has passed the cell, and left nothing in it.
             unsafe { free(cell) };
         }
-        // SAFETY: `take_message` has written it.
-        Ok(unsafe { message.assume_init() })
+        Ok(message)
+    }
+
+    /// Cancels work that was not started, and whose cell nobody else has.
+    ///
+    /// # Safety
+    /// The caller is the cell's runner as well, and ends it.
+    pub(crate) unsafe fn retract(mut self) -> Envelope<M> {
+        let cell = self
+            .cell
+            .take()
+            .expect("what was not started has no outcome");
+        // SAFETY: it is the runner's, and so alive.
+        let header = unsafe { cell.as_ref() };
+        if header.status.claim_private() {
+            // SAFETY: status, I3: nobody else has the cell, so the field is ours.
+            drop_quietly(unsafe { header.waker.get().cast::<Waker>().read() });
+        }
+        // SAFETY: the claim is ours, and `M` is the job's message type.
+        unsafe { take_message(cell) }
     }
 
     /// Takes the outcome that is there.
@@ -220,6 +237,20 @@ impl<T, E, M> Completion<T, E, M> {
         }
         wait::block_on(deadline, |context| self.poll_cell(context))
     }
+}
+
+/// Takes the message out of a cell.
+///
+/// # Safety
+/// The caller has claimed the work before it was started, and `M` is the job's message type.
+unsafe fn take_message<M>(cell: NonNull<Header>) -> Envelope<M> {
+    let mut message = MaybeUninit::<Envelope<M>>::uninit();
+    // SAFETY: the claim keeps the cell alive.
+    let vtable = unsafe { cell.as_ref() }.vtable();
+    // SAFETY: as the caller says.
+    unsafe { (vtable.take_message)(cell, message.as_mut_ptr().cast()) };
+    // SAFETY: it was written just now.
+    unsafe { message.assume_init() }
 }
 
 /// Takes a registered waker back and drops it, unless the runner was first.

@@ -136,6 +136,10 @@ impl Status {
             self.0.store(STARTED | RUNNING, Ordering::Relaxed);
             return Start::First;
         }
+        if word & (CLAIMED | JOIN) == CLAIMED {
+            // It was never started, so nobody has a waker, and the canceller has left.
+            return Start::Cancelled;
+        }
         // ORDERING: Acquire sees what wakers and a canceller did; NOTIFIED is cleared before the
         // poll, so that a wake during it counts for the next.
         let word = if word & STARTED == 0 {
@@ -391,6 +395,16 @@ impl Status {
                 Err(seen) => word = seen,
             }
         }
+    }
+
+    /// Claims work that was not started, and gives the completion up, for who is its runner as well:
+    /// the cell is private. True: a waker is registered, and the caller's.
+    #[must_use]
+    pub(crate) fn claim_private(&self) -> bool {
+        let word = self.0.load(Ordering::Relaxed);
+        debug_assert_eq!(word & !WAKER, JOIN, "not started, and nobody else's");
+        self.0.store(STARTED | CANCEL | CLAIMED, Ordering::Relaxed);
+        word & WAKER != 0
     }
 
     /// The canceller has woken the handler.

@@ -85,7 +85,19 @@ impl<T, E, M> Delayed<T, E, M> {
     }
 
     fn take_back(&mut self) -> Option<Envelope<M>> {
-        match self.completion.take()?.cancel() {
+        let completion = self.completion.take()?;
+        match self.timer.take().map(Timer::retract) {
+            Some(Ok(retracted)) => {
+                // SAFETY: its runner was the timer, and is ours; it ends with that.
+                let envelope = unsafe { completion.retract() };
+                drop(retracted);
+                self.cancelled = true;
+                return Some(envelope);
+            }
+            Some(Err(timer)) => self.timer = Some(timer),
+            None => {}
+        }
+        match completion.cancel() {
             Ok(envelope) => {
                 self.cancelled = true;
                 if let Some(timer) = self.timer.take() {

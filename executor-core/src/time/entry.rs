@@ -76,6 +76,18 @@ pub(crate) enum Asked {
     Late,
 }
 
+/// Where the entry of a handle is.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Whereabouts {
+    /// In a lane, and perhaps in the wheel.
+    Lane,
+    /// In the wheel.
+    Wheel,
+    /// Nowhere: it has fired, or ended with its core.
+    Fired,
+}
+
 impl State {
     /// A pending timer that its maker is about to push.
     pub(crate) fn new(tick: u64, handle: bool) -> Self {
@@ -128,13 +140,21 @@ impl State {
     // ---- the handle -------------------------------------------------------------------------
 
     /// Cancels for good, and gives the handle up; when it is late the caller frees the entry.
-    ///
-    /// `turner` says that the caller has the turn: then it looks at the entry itself, and nothing
-    /// is to be pushed.
+    pub(crate) fn cancel(&self) -> Asked {
+        self.ask(|word| (word & !HANDLE) | CANCELLED | LANE)
+    }
+
+    /// Where the entry of a handle is, for who has the turn as well: then nobody changes it.
     #[inline]
-    pub(crate) fn cancel(&self, turner: bool) -> Asked {
-        let lane = if turner { 0 } else { LANE };
-        self.ask(|word| (word & !HANDLE) | CANCELLED | lane)
+    pub(crate) fn whereabouts(&self) -> Whereabouts {
+        let word = self.0.load(Ordering::Acquire);
+        if word & DONE != 0 {
+            Whereabouts::Fired
+        } else if word & LANE != 0 {
+            Whereabouts::Lane
+        } else {
+            Whereabouts::Wheel
+        }
     }
 
     /// Asks for another tick.

@@ -1,11 +1,12 @@
 //! The handle of a pending timer.
 
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::core::CoreShared;
 use crate::time::clockwork::Clockwork;
-use crate::time::entry::{Asked, Entry};
+use crate::time::entry::{Asked, Entry, Whereabouts};
 use crate::time::remains::{Ended, end};
 
 /// What whoever scheduled a timer has of it; dropped, it lets the timer be.
@@ -53,48 +54,63 @@ impl Timer {
         Some(self.clockwork.lower(tick))
     }
 
+    /// Takes it out of the clockwork, with which its work is the caller's to end.
+    ///
+    /// # Errors
+    /// It has fired, or another thread has the turn.
+    #[inline]
+    pub(crate) fn retract(self) -> Result<Retracted, Self> {
+        let Some(mut turn) = self.clockwork.try_turn() else {
+            return Err(self);
+        };
+        let mut ended = Ended::none();
+        let whereabouts = self.fields().state.whereabouts();
+        if whereabouts == Whereabouts::Lane {
+            turn.take_in(usize::from(self.fields().node.tag), &mut ended);
+        }
+        if whereabouts != Whereabouts::Fired {
+            // SAFETY: pending and in no lane, it is in the wheel.
+            unsafe { turn.wheel().remove(self.entry.cast()) };
+        }
+        drop(turn);
+        self.clockwork.serve_asked(&mut ended);
+        if whereabouts == Whereabouts::Fired {
+            return Err(self);
+        }
+        // The handle's and, out of the wheel, the clockwork's too.
+        Ok(Retracted(ManuallyDrop::new(self).entry))
+    }
+
     /// Cancels it; false: it has fired. What it held is freed before this returns or, while another
     /// thread has the turn, by that thread.
     pub(crate) fn cancel(self) -> bool {
-        let this = std::mem::ManuallyDrop::new(self);
-        let (entry, clockwork) = (this.entry, this.clockwork);
-        // SAFETY: entry, I1.
-        let fields = unsafe { entry.as_ref() };
-        let lane = usize::from(fields.node.tag);
-        let Some(mut turn) = clockwork.try_turn() else {
-            match fields.state.cancel(false) {
-                // SAFETY: the transition gave us the link.
-                Asked::Push => unsafe { clockwork.push(entry, lane) },
-                Asked::Pushed => {}
-                Asked::Late => {
-                    // SAFETY: the clockwork has let go of it.
-                    unsafe { Entry::free(entry) };
-                    return false;
-                }
-            }
-            clockwork.ask(lane);
-            return true;
+        let this = match self.retract() {
+            Ok(_retracted) => return true,
+            Err(this) => ManuallyDrop::new(this),
         };
-        let mut ended = Ended::none();
-        let asked = fields.state.cancel(true);
-        match asked {
-            Asked::Push => {
-                // SAFETY: without `LANE` and pending, it is in the wheel.
-                unsafe { turn.wheel().remove(entry.cast()) };
-            }
-            Asked::Pushed => turn.take_in(lane, &mut ended),
-            Asked::Late => {}
-        }
-        drop(turn);
-        clockwork.serve_asked(&mut ended);
-        match asked {
-            // SAFETY: taken out of the wheel, it is ours alone.
-            Asked::Push => unsafe { end(entry) },
+        let lane = usize::from(this.fields().node.tag);
+        match this.fields().state.cancel() {
+            // SAFETY: the transition gave us the link.
+            Asked::Push => unsafe { this.clockwork.push(this.entry, lane) },
             Asked::Pushed => {}
-            // SAFETY: the clockwork has let go of it.
-            Asked::Late => unsafe { Entry::free(entry) },
+            Asked::Late => {
+                // SAFETY: the clockwork has let go of it.
+                unsafe { Entry::free(this.entry) };
+                return false;
+            }
         }
-        asked != Asked::Late
+        this.clockwork.ask(lane);
+        true
+    }
+}
+
+/// A timer that nobody else has any more; dropped, it ends its work, as cancelled if that was claimed.
+pub(crate) struct Retracted(NonNull<Entry>);
+
+impl Drop for Retracted {
+    fn drop(&mut self) {
+        // SAFETY: it is ours alone.
+        unsafe { end(self.0) };
     }
 }
 
