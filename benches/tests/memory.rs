@@ -14,6 +14,7 @@ use executor_core::{
 };
 use executor_parallel::ParallelExecutor;
 use executor_serial::SerialExecutor;
+use tokio::runtime::Builder;
 
 /// How long anything may take to come to rest.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -138,10 +139,20 @@ fn one_way() {
     );
 }
 
-/// After a burst the pools fall to their cap.
 fn a_burst() {
+    burst(&core(2));
+}
+
+fn a_burst_on_tokio() {
+    let runtime = Builder::new_multi_thread().worker_threads(2).build();
+    let runtime = runtime.expect("the threads start");
+    let core = WorkerCore::tokio(runtime.handle()).workers(2).build();
+    burst(&core.expect("legal options"));
+}
+
+/// After a burst the pools fall to their cap.
+fn burst(core: &WorkerCore) {
     let messages = 1_000_000 / SCALE as u64;
-    let core = core(2);
     let completions: Vec<_> = (0..messages)
         .map(|message| {
             core.spawn(async move { message })
@@ -152,7 +163,7 @@ fn a_burst() {
     for (message, completion) in (0..).zip(completions) {
         assert_eq!(block_on(completion).expect("it is handled"), message);
     }
-    settle(&core);
+    settle(core);
     // Some more, so that threads that kept cells have given and taken.
     for message in 0..10_000_u64 {
         let completion = core
@@ -160,7 +171,7 @@ fn a_burst() {
             .expect("the core is open");
         assert_eq!(block_on(completion).expect("it is handled"), message);
     }
-    settle(&core);
+    settle(core);
     let left = pool_metrics();
     println!(
         "    {} bytes in chunks, {peak} at the peak",
@@ -221,11 +232,12 @@ fn come_and_go() {
 
 fn main() -> ExitCode {
     allocator::start();
-    let checks: [(&str, fn()); 5] = [
+    let checks: [(&str, fn()); 6] = [
         ("an idle stream", an_idle_stream),
         ("many keys", many_keys),
         ("producers and workers", one_way),
         ("a burst", a_burst),
+        ("a burst on tokio", a_burst_on_tokio),
         ("cores and executors come and go", come_and_go),
     ];
     for (name, check) in checks {

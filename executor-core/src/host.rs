@@ -161,6 +161,9 @@ impl WorkerTask {
                 core.check_exit();
                 break Poll::Ready(());
             }
+            if pool::has_surplus() {
+                pool::settle(|| core.has_work() || core.is_unwatched());
+            }
             if matches!(runner.lie_down(), Rest::Not) {
                 continue;
             }

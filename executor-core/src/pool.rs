@@ -143,6 +143,10 @@ impl Pool {
         }
     }
 
+    fn is_unsettled(&self) -> bool {
+        self.settled.load(Ordering::Relaxed) != 0
+    }
+
     fn depot(&self, class: usize) -> &ArrayQueue<Magazine> {
         self.depot.get_or_init(|| {
             ArrayQueue::new((RETAINED_BYTES / (BLOCK_SIZES[class] * MAGAZINE_CELLS)).max(1))
@@ -245,9 +249,16 @@ unsafe fn give_apart(class: Class, block: NonNull<u8>) {
 /// Whether [`settle`] has something to do.
 #[inline]
 pub(crate) fn is_unsettled() -> bool {
+    POOLS.iter().any(Pool::is_unsettled)
+}
+
+/// Whether [`settle`] has a depot to empty, and not just what this thread took a moment ago: what is worth
+/// it where workers pause often.
+#[inline]
+pub(crate) fn has_surplus() -> bool {
     POOLS
         .iter()
-        .any(|pool| pool.settled.load(Ordering::Relaxed) != 0)
+        .any(|pool| pool.is_unsettled() && pool.depot.get().is_some_and(|depot| !depot.is_empty()))
 }
 
 /// Moves the depots' blocks back into chunks that have free blocks already, and so lets the
@@ -256,7 +267,7 @@ pub(crate) fn is_unsettled() -> bool {
 #[cold]
 pub(crate) fn settle(is_called: impl Fn() -> bool) {
     for (class, pool) in POOLS.iter().enumerate() {
-        if pool.settled.load(Ordering::Relaxed) == 0 {
+        if !pool.is_unsettled() {
             continue;
         }
         with_pair(class, |pair| {
