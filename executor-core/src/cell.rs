@@ -339,11 +339,12 @@ unsafe fn release_held(cell: NonNull<Header>) -> bool {
     unsafe { cell.as_ref() }.status.release()
 }
 
-/// The runner leaves the cell: hands the output over or drops it, wakes, and frees if last.
+/// The runner leaves the cell: hands the output over or drops it, wakes, and frees if last. True: a
+/// completion has the output.
 ///
 /// # Safety
 /// The caller is the runner; `with_output` says whether the body is an output or empty.
-pub(crate) unsafe fn leave(cell: NonNull<Header>, with_output: bool) {
+pub(crate) unsafe fn leave(cell: NonNull<Header>, with_output: bool) -> bool {
     // SAFETY: as the caller says.
     unsafe { callers::cut(cell) };
     let mut waker = None::<Waker>;
@@ -364,7 +365,7 @@ pub(crate) unsafe fn leave(cell: NonNull<Header>, with_output: bool) {
                 if let Some(waker) = waker {
                     wake_quietly(waker);
                 }
-                return;
+                return true;
             }
             Finish::Discard => {
                 if with_output {
@@ -378,7 +379,7 @@ pub(crate) unsafe fn leave(cell: NonNull<Header>, with_output: bool) {
                 if let Some(waker) = waker {
                     drop_quietly(waker);
                 }
-                return;
+                return false;
             }
         }
     }

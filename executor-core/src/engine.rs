@@ -17,7 +17,7 @@ use crate::time::When;
 use crate::time::clockwork::Clockwork;
 use crate::time::delayed::Delayed;
 use crate::wait;
-use crate::{BuildError, Completion, RejectReason};
+use crate::{BuildError, Completion, Failure, RejectReason};
 
 pub use crate::error::check_range;
 pub use crate::in_place::InPlace;
@@ -82,6 +82,12 @@ pub fn block_on<F: Future + Unpin>(mut work: F) -> F::Output {
     }
 }
 
+/// Takes the outcome if it is there, and else gives the completion up: of this and
+/// [`Promise::fulfil`] one sees the other.
+pub fn abandon<T, E, M>(completion: Completion<T, E, M>) -> Option<Result<T, Failure<E>>> {
+    completion.abandon()
+}
+
 /// Runs `poll` as the handler of an executor on this thread.
 #[inline(always)]
 pub fn run_as_handler<R>(
@@ -106,8 +112,8 @@ pub fn wake_waiting(core: &WorkerCore) {
 
 /// A panic as a failure.
 #[cold]
-pub fn panicked<E>(payload: Box<dyn std::any::Any + Send>) -> crate::Failure<E> {
-    crate::Failure::Panicked(crate::Panic::new(payload))
+pub fn panicked<E>(payload: Box<dyn std::any::Any + Send>) -> Failure<E> {
+    Failure::Panicked(crate::Panic::new(payload))
 }
 
 /// Drops a value of the user; a panic in its destructor ends here.

@@ -11,16 +11,14 @@ use executor_core::engine::{Ended, InPlace, panicked, run_as_handler};
 use executor_core::{Envelope, ExecuteError, Failure, PolicyContext, RejectReason, Rejected};
 use pin_project_lite::pin_project;
 
-use crate::gate::{Gate, InLine, Permit, Wait};
+use crate::gate::{Gate, InLine, Wait};
 
 /// What an execution has of its permit between polls.
 enum Stage<'a> {
     /// It waits in line.
     InLine(InLine<'a>),
-    /// It was taken at once, for a message of this generation.
-    Taken(&'a Gate, u32),
-    /// It was waited for; its own drop gives it back.
-    Waited(Permit),
+    /// It has it, for a message of this generation.
+    Held(&'a Gate, u32),
 }
 
 /// The stage, if the execution has one: one that is over in its first poll has none.
@@ -36,23 +34,12 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Counts an execution that is dropped before its end, unless it was still in line.
+/// Gives the place in line back or, counted as cancelled, the permit.
 #[cold]
 #[inline(never)]
 fn give_up(stage: Stage<'_>) {
-    match &stage {
-        Stage::InLine(_) => {}
-        Stage::Taken(gate, _) => gate.counts.ended(Ended::CANCELLED),
-        Stage::Waited(permit) => permit.count(Ended::CANCELLED),
-    }
-    leave(stage);
-}
-
-/// Gives the permit or the place in line back.
-#[cold]
-#[inline(never)]
-fn leave(stage: Stage<'_>) {
-    if let Stage::Taken(gate, generation) = stage {
+    if let Stage::Held(gate, generation) = stage {
+        gate.counts.ended(Ended::CANCELLED);
         gate.give(generation);
     }
 }
@@ -95,7 +82,7 @@ impl<'a, M, H, F> Execute<'a, M, H, F> {
     ) -> Self {
         Self {
             generation,
-            place: Place(Some(Stage::Taken(gate, generation))),
+            place: Place(Some(Stage::Held(gate, generation))),
             ..Self::new(gate, envelope, handler)
         }
     }
@@ -175,7 +162,7 @@ where
                 *this.generation,
                 context
             )) {
-                Ok(held) => this.place.0 = Some(held),
+                Ok(()) => this.place.0 = Some(Stage::Held(gate, *this.generation)),
                 Err(reason) => {
                     gate.counts.refused();
                     let (work, _) = this.message.take().expect("checked above");
@@ -195,12 +182,8 @@ where
         if matches!(ran, Ok(Ran::Pending)) {
             return Poll::Pending;
         }
-        let outcome = outcome(gate, *this.generation, this.handler, ran, value);
-        // Counted before the permit is given back: whoever is told finds it in the counts.
-        if let Some(stage) = this.place.0.take() {
-            leave(stage);
-        }
-        Poll::Ready(outcome)
+        this.place.0 = None;
+        Poll::Ready(end(gate, *this.generation, this.handler, ran, value))
     }
 }
 
@@ -210,26 +193,26 @@ fn poll_line<'a>(
     stage: &mut Option<Stage<'a>>,
     generation: u32,
     context: &mut Context<'_>,
-) -> Poll<Result<Stage<'a>, RejectReason>> {
+) -> Poll<Result<(), RejectReason>> {
     let mut waiting = match stage.take() {
         Some(Stage::InLine(waiting)) => waiting,
         _ => match gate.wait(generation) {
-            Ok(Wait::Taken) => return Poll::Ready(Ok(Stage::Taken(gate, generation))),
+            Ok(Wait::Taken) => return Poll::Ready(Ok(())),
             Ok(Wait::InLine(waiting)) => waiting,
             Err(reason) => return Poll::Ready(Err(reason)),
         },
     };
-    match Pin::new(&mut waiting).poll(context) {
-        Poll::Ready(granted) => Poll::Ready(granted.map(Stage::Waited)),
-        Poll::Pending => {
-            *stage = Some(Stage::InLine(waiting));
-            Poll::Pending
-        }
+    let granted = Pin::new(&mut waiting).poll(context);
+    if granted.is_pending() {
+        *stage = Some(Stage::InLine(waiting));
     }
+    granted
 }
 
-/// Counts how a handler ended, and says so.
-fn outcome<M, F, T, E>(
+/// Counts how a handler ended, gives the permit back, and says how it ended.
+///
+/// Counted first, or both in one: whoever is told finds it in the counts.
+fn end<M, F, T, E>(
     gate: &Gate,
     generation: u32,
     mut handler: Pin<&mut InPlace<F>>,
@@ -252,17 +235,18 @@ fn outcome<M, F, T, E>(
         }
         Ok(Ran::Expired) => Failure::Expired,
         Ok(Ran::Pending | Ran::Returned) => {
-            let value = value.expect("a handler that returned left a value");
-            gate.counts.ended(if value.is_ok() {
-                Ended::VALUE
-            } else {
-                Ended::FAILED
-            });
-            return value.map_err(ExecuteError::Handler);
+            match value.expect("a handler that returned left a value") {
+                Ok(value) => {
+                    gate.give_handled(generation);
+                    return Ok(value);
+                }
+                Err(error) => Failure::Handler(error),
+            }
         }
     };
     let ended: Result<T, Failure<E>> = Err(failure);
     gate.counts.ended(Ended::of(&ended));
+    gate.give(generation);
     ended.map_err(ExecuteError::from)
 }
 
@@ -287,7 +271,7 @@ where
                 }
                 generation
             }
-            Some(Stage::Taken(_, generation)) if this.message.is_some() => {
+            Some(Stage::Held(_, generation)) if this.message.is_some() => {
                 let generation = *generation;
                 // It is ours until the end of this poll, and has no drop to be run.
                 this.place.0 = None;
@@ -312,16 +296,12 @@ where
             return Poll::Ready(Ok(value));
         }
         let this = self.project();
-        *this.generation = generation;
-        this.place.0 = Some(Stage::Taken(gate, generation));
         if let Ok(Ran::Pending) = ran {
+            *this.generation = generation;
+            this.place.0 = Some(Stage::Held(gate, generation));
             return Poll::Pending;
         }
-        let outcome = outcome(gate, generation, this.handler, ran, value);
-        if let Some(stage) = this.place.0.take() {
-            leave(stage);
-        }
-        Poll::Ready(outcome)
+        Poll::Ready(end(gate, generation, this.handler, ran, value))
     }
 }
 

@@ -18,7 +18,7 @@ use executor_core::engine::{
 use executor_core::{Completion, Environment, RejectReason, Totals, WorkerCore};
 
 use self::line::{Drain, Line, Waiter};
-pub(crate) use self::waiting::{InLine, Permit, Wait};
+pub(crate) use self::waiting::{InLine, Wait};
 use crate::permits::{Attempt, Given, Permits};
 
 const OPEN: u8 = 0;
@@ -127,11 +127,10 @@ impl Gate {
             line.forget_gone();
         }
         self.counts.waited();
-        let (promise, permit) = promise();
-        line.waiters
-            .push_back((generation, Waiter::Caller(promise)));
+        let (promise, granted) = promise();
+        line.push(generation, Waiter::Caller(promise));
         drop(line);
-        Ok(Wait::InLine(InLine::new(self, permit)))
+        Ok(Wait::InLine(InLine::new(self, generation, granted)))
     }
 
     /// Somebody gave up in line.
@@ -180,7 +179,7 @@ impl Gate {
             drop(line);
             message.release(&self.core);
         } else {
-            (line.waiters).push_back((generation, Waiter::Message(message)));
+            line.push(generation, Waiter::Message(message));
         }
         Ok(())
     }
@@ -213,10 +212,45 @@ impl Gate {
         totals
     }
 
+    /// Hands a permit of a message that is over on, if nobody drains, nothing is owed, and all is open.
+    ///
+    /// # Errors
+    /// The message's generation, when that is not so.
+    fn pass_on_simply(&self, mut finished: u32) -> Result<(), u32> {
+        loop {
+            let mut line = self.lock();
+            if line.owed != 0 || !line.drains.is_empty() || self.is_closed() {
+                return Err(finished);
+            }
+            let Some((generation, waiter)) = line.waiters.pop_front() else {
+                self.permits.add(1);
+                self.thaw_if_calm(&mut line);
+                return Ok(());
+            };
+            drop(line);
+            match waiter {
+                Waiter::Message(parked) => parked.release(&self.core),
+                Waiter::Caller(promise) => {
+                    if !promise.fulfil(()) {
+                        // The caller has gone: the permit goes on.
+                        finished = generation;
+                        continue;
+                    }
+                }
+            }
+            return Ok(());
+        }
+    }
+
     /// Hands permits on, settles what is owed and what drains count; `finished` is the generation of a
     /// message that gives its permit back.
     #[cold]
-    fn serve(&self, mut finished: Option<u32>) {
+    fn serve(&self, finished: Option<u32>) {
+        let mut finished = match finished.map(|generation| self.pass_on_simply(generation)) {
+            None => None,
+            Some(Err(generation)) => Some(generation),
+            Some(Ok(())) => return,
+        };
         loop {
             let mut line = self.lock();
             let mut turned_away = Vec::new();
@@ -250,21 +284,24 @@ impl Gate {
             for drain in drained {
                 drain.done.fulfil(());
             }
-            let is_none = next.is_none();
             match next {
                 Some((generation, Waiter::Caller(promise))) => {
-                    if let Some(gate) = self.me.upgrade() {
-                        promise.fulfil(Permit::new(gate, generation));
+                    if !promise.fulfil(()) {
+                        // The caller has gone meanwhile: the permit goes on.
+                        finished = Some(generation);
+                        continue;
                     }
                 }
                 Some((_, Waiter::Message(parked))) => parked.release(&self.core),
-                None if is_over => {
-                    // The workers of a closed core may have stayed for this executor alone.
-                    check_exit(&self.core);
+                None => {
+                    if is_over {
+                        // The workers of a closed core may have stayed for this executor alone.
+                        check_exit(&self.core);
+                    }
+                    return;
                 }
-                None => {}
             }
-            if is_none || is_last {
+            if is_last {
                 return;
             }
         }
@@ -321,7 +358,10 @@ impl Gate {
             && line.owed == 0
             && line.drains.is_empty()
             && !self.is_closed();
-        if calm && line.frozen {
+        line.calm = if calm { line.calm + 1 } else { 0 };
+        // Whoever comes while they are frozen has the lock to take, and who thaws and freezes them again
+        // touches every shard twice: so long is waited that the one costs as much as the other.
+        if line.frozen && line.calm >= self.permits.shards() {
             line.frozen = false;
             self.permits.thaw();
         }

@@ -13,7 +13,8 @@
 //! - I2. With `ATTENTION` set nobody takes a permit, or gives one back, without the gate's lock: what
 //!   the gate counts under it does not move.
 //! - I3. `ATTENTION` is set and cleared, on all shards, under the gate's lock alone. It stays set
-//!   while somebody waits, a drain counts, permits are owed, or the executor is closed.
+//!   while somebody waits, a drain counts, permits are owed, or the executor is closed, and after a
+//!   wait until a few more have had the lock.
 //! - I4. A thread that finds none in its own shard moves half of what lies in another there, so that
 //!   those who only take and those who only give meet once for many permits. While `moving` is not 0
 //!   permits may be on their way; whoever sets `ATTENTION` waits for that.
@@ -112,6 +113,9 @@ impl Permits {
     /// Takes half of what lies in another shard, one to be used and the rest to the own shard.
     #[cold]
     fn try_take_elsewhere(&self, home: usize) -> Attempt {
+        if self.shards[home].load(Ordering::Relaxed) & ATTENTION != 0 {
+            return Attempt::AskGate;
+        }
         // ORDERING: it comes before the take, by which a freeze that is too late for that sees it.
         self.moving.fetch_add(1, Ordering::AcqRel);
         let (before, after) = self.shards.split_at(home);
@@ -189,6 +193,11 @@ impl Permits {
     }
 
     // ---- under the gate's lock --------------------------------------------------------------
+
+    /// How many atomic operations it takes to freeze, and to thaw.
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
+    }
 
     /// Sends everybody to the gate.
     pub(crate) fn freeze(&self) {

@@ -7,7 +7,7 @@ use executor_core::engine::{Draft, Parked, Receipt, admit_message, block_on, mus
 use executor_core::{Envelope, ExecuteError, PolicyContext, RejectReason, Rejected, Submission};
 
 use crate::executor::ParallelExecutor;
-use crate::gate::{Permit, Wait};
+use crate::gate::Wait;
 
 impl ParallelExecutor {
     /// Admits a message now, to run on the workers under the same limit.
@@ -75,7 +75,7 @@ impl ParallelExecutor {
             Err(reason) if reason.is_full() && !must_not_block() => {
                 let generation = self.gate.generation();
                 let granted = match self.gate.wait(generation) {
-                    Ok(Wait::InLine(line)) => block_on(line).map(Permit::pass_on),
+                    Ok(Wait::InLine(line)) => block_on(line),
                     Ok(Wait::Taken) => Ok(()),
                     Err(reason) => Err(reason),
                 };
@@ -134,7 +134,7 @@ impl ParallelExecutor {
             Err(reason) if reason.is_full() => {
                 let generation = self.gate.generation();
                 let granted = match self.gate.wait(generation) {
-                    Ok(Wait::InLine(line)) => line.await.map(Permit::pass_on),
+                    Ok(Wait::InLine(line)) => line.await,
                     Ok(Wait::Taken) => Ok(()),
                     Err(reason) => Err(reason),
                 };

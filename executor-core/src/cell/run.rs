@@ -205,6 +205,17 @@ impl<J: Job> Cell<J> {
         unsafe { Self::finish(cell) }
     }
 
+    /// Leaves the cell of a promise with its output; true: a completion has it.
+    ///
+    /// # Safety
+    /// The caller is the runner and the body is empty.
+    pub(crate) unsafe fn give(cell: NonNull<Header>, output: Output<J>) -> bool {
+        // SAFETY: the body is empty and the runner's (status, I2).
+        unsafe { Self::of(cell).output().write(output) };
+        // SAFETY: the output is in place, and this is the runner's last act.
+        unsafe { leave(cell, true) }
+    }
+
     /// Counts the message, and leaves the cell with its output.
     ///
     /// # Safety

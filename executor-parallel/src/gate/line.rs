@@ -4,8 +4,6 @@ use std::collections::VecDeque;
 
 use executor_core::engine::{Parked, Promise};
 
-use super::Permit;
-
 /// The state under the lock.
 pub(crate) struct Line {
     pub(crate) waiters: VecDeque<(u32, Waiter)>,
@@ -14,6 +12,8 @@ pub(crate) struct Line {
     pub(crate) owed: usize,
     pub(crate) drains: Vec<Drain>,
     pub(crate) frozen: bool,
+    /// How often nothing was the matter since something last was.
+    pub(crate) calm: usize,
     /// How many gave up since those were forgotten; a few of them may not be there any more.
     pub(crate) gone: usize,
 }
@@ -21,7 +21,7 @@ pub(crate) struct Line {
 /// Who waits for a permit.
 pub(crate) enum Waiter {
     /// A caller of `execute`.
-    Caller(Promise<Permit>),
+    Caller(Promise<()>),
     /// A submitted message.
     Message(Parked),
 }
@@ -41,8 +41,15 @@ impl Line {
             owed: 0,
             drains: Vec::new(),
             frozen: false,
+            calm: 0,
             gone: 0,
         }
+    }
+
+    /// Lets somebody wait behind all others.
+    pub(crate) fn push(&mut self, generation: u32, waiter: Waiter) {
+        self.calm = 0;
+        self.waiters.push_back((generation, waiter));
     }
 
     /// A message of `generation` is admitted: drains that wait for that generation wait for it too.
