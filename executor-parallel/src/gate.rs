@@ -251,6 +251,8 @@ impl Gate {
             Some(Err(generation)) => Some(generation),
             Some(Ok(())) => return,
         };
+        // Whether the only permit there can be for those who wait is that of the message.
+        let mut is_one = finished.is_some();
         loop {
             let mut line = self.lock();
             let mut turned_away = Vec::new();
@@ -264,12 +266,9 @@ impl Gate {
                 }
                 next
             });
-            // While somebody waits there is no other permit.
-            let is_last = passed_on.is_some();
+            is_one &= passed_on.is_some();
             let next = passed_on.or_else(|| {
-                if line.owed > 0 {
-                    line.owed -= self.permits.take_frozen_up_to(line.owed);
-                }
+                self.settle_owed(&mut line);
                 self.next_served(&mut line, &mut turned_away, || self.permits.take_frozen())
             });
             let drained: Vec<_> = line
@@ -301,7 +300,7 @@ impl Gate {
                     return;
                 }
             }
-            if is_last {
+            if is_one {
                 return;
             }
         }
@@ -370,7 +369,13 @@ impl Gate {
     /// Changes the limit: raised at once, lowered as permits come back.
     pub(crate) fn set_limit(&self, limit: usize) {
         let mut line = self.lock();
-        self.freeze(&mut line);
+        self.move_limit(&mut line, limit);
+        drop(line);
+        self.serve(None);
+    }
+
+    fn move_limit(&self, line: &mut Line, limit: usize) {
+        self.freeze(line);
         let old = std::mem::replace(&mut line.limit, limit);
         if limit >= old {
             let more = limit - old;
@@ -379,9 +384,15 @@ impl Gate {
             self.permits.add(more - forgiven);
         } else {
             line.owed += old - limit;
+            self.settle_owed(line);
         }
-        drop(line);
-        self.serve(None);
+    }
+
+    /// Keeps free permits back that a lowered limit has left over.
+    fn settle_owed(&self, line: &mut Line) {
+        if line.owed > 0 {
+            line.owed -= self.permits.take_frozen_up_to(line.owed);
+        }
     }
 
     /// A completion that is ready when everything admitted so far is handled.

@@ -1,5 +1,5 @@
 use std::pin::Pin;
-use std::task::{Context, Waker};
+use std::task::{Context, Wake, Waker};
 
 use super::*;
 use crate::ParallelExecutor;
@@ -132,6 +132,56 @@ fn a_permit_goes_past_who_gave_up_in_line() {
     gate.give(generation);
     assert_eq!((gate.free(), gate.count()), (1, 0));
     assert!(is_calm(&gate));
+}
+
+#[test]
+fn a_lowered_limit_holds_before_the_lock_is_free() {
+    let gate = gate(3);
+    gate.try_take(gate.generation()).expect("free");
+    let mut line = gate.lock();
+    gate.move_limit(&mut line, 2);
+    assert_eq!((line.owed, gate.free()), (0, 1));
+    gate.move_limit(&mut line, 0);
+    assert_eq!((line.owed, gate.free()), (1, 0), "one is held");
+}
+
+/// Drops what it holds when it is woken.
+struct DropsWhenWoken<T>(std::sync::Mutex<Option<T>>);
+
+impl<T: Send> Wake for DropsWhenWoken<T> {
+    fn wake(self: Arc<Self>) {
+        drop(self.0.lock().expect("whole").take());
+    }
+}
+
+#[test]
+fn a_raised_limit_serves_all_although_one_of_them_goes_meanwhile() {
+    let gate: &'static Gate = Box::leak(Box::new(gate(1)));
+    let generation = gate.generation();
+    gate.try_take(generation).expect("free");
+    let in_line = |generation| match gate.wait(generation) {
+        Ok(Wait::InLine(waiting)) => waiting,
+        _ => panic!("no permit is free"),
+    };
+    let (first, goes) = (in_line(generation), in_line(generation + 1));
+    let mut others = [0; 4].map(|_| in_line(generation + 1));
+    let (done, mut drain) = promise();
+    let mut line = gate.lock();
+    gate.move_limit(&mut line, 4);
+    let left = 1;
+    line.drains.push(Drain {
+        generation,
+        left,
+        done,
+    });
+    drop(line);
+    let waker = Waker::from(Arc::new(DropsWhenWoken(std::sync::Mutex::new(Some(goes)))));
+    let mut context = Context::from_waker(&waker);
+    assert!(Pin::new(&mut drain).poll(&mut context).is_pending());
+    // With it the drain ends, and wakes somebody who drops the next in line as it is being served.
+    drop(first);
+    let served = others.iter_mut().map(is_ready).filter(|&served| served);
+    assert_eq!((served.count(), gate.free()), (3, 0));
 }
 
 #[test]
