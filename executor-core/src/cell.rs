@@ -117,7 +117,7 @@ impl Header {
 }
 
 /// A cell that is alive while whoever has this asks it: one that is being polled on this thread, or
-/// one that such a cell holds. Not a reference to the header, since what is asked for lies behind it.
+/// one to which there is a [`CellRef`]. Not a reference to the header, since what is asked for lies behind it.
 #[derive(Clone, Copy)]
 pub(crate) struct LiveCell(NonNull<Header>);
 
@@ -282,16 +282,14 @@ impl<J: Job> Cell<J> {
         &Self::of(cell).scope
     }
 
-    /// The runner leaves a cell with an empty body and without a completion.
+    /// The runner leaves a cell with an empty body, without a completion and without a caller.
     ///
     /// # Safety
     /// As the sentence says; the caller does not touch the cell again.
     #[inline]
-    pub(crate) unsafe fn release(cell: NonNull<Header>) {
+    pub(crate) unsafe fn release_bare(cell: NonNull<Header>) {
         let this = Self::of(cell);
-        // SAFETY: the caller is the runner.
-        if this.header.status.is_private() || unsafe { release_held(cell) } {
-            drop(this.header.near.take_caller());
+        if this.header.status.release() {
             // SAFETY: the status word says that the cell is ours alone.
             let scope = unsafe { this.scope_ptr().read() };
             drop(scope);
@@ -327,18 +325,6 @@ impl<J: Job> Cell<J> {
     }
 }
 
-/// The runner leaves a cell that others may hold; true: it was the last, and frees.
-///
-/// # Safety
-/// The caller is the runner.
-#[cold]
-unsafe fn release_held(cell: NonNull<Header>) -> bool {
-    // SAFETY: as the caller says.
-    unsafe { callers::cut(cell) };
-    // SAFETY: the runner's hold keeps the cell alive.
-    unsafe { cell.as_ref() }.status.release()
-}
-
 /// The runner leaves the cell: hands the output over or drops it, wakes, and frees if last. True: a
 /// completion has the output.
 ///
@@ -346,7 +332,7 @@ unsafe fn release_held(cell: NonNull<Header>) -> bool {
 /// The caller is the runner; `with_output` says whether the body is an output or empty.
 pub(crate) unsafe fn leave(cell: NonNull<Header>, with_output: bool) -> bool {
     // SAFETY: as the caller says.
-    unsafe { callers::cut(cell) };
+    let _caller = unsafe { callers::cut(cell) };
     let mut waker = None::<Waker>;
     loop {
         // SAFETY: the runner's hold keeps the cell alive until `Handed` or `release`.

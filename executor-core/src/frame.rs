@@ -215,7 +215,7 @@ pub(crate) fn chain_through(stream: StreamName) -> Option<CallChain> {
 fn chain(innermost: FrameRef, stream: StreamName) -> CallChain {
     // SAFETY: it is being called, and those below are on the chain when they are asked.
     let mut labels = vec![unsafe { stream.label() }];
-    // Who waited for this elsewhere may have given up since it was found: then its name is missing.
+    // Who waits for this elsewhere may have given up since it was found: then the names end there.
     find(innermost, |name| {
         // SAFETY: as above.
         labels.push(unsafe { name.label() });

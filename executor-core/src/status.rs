@@ -19,7 +19,8 @@
 //!
 //! # Invariants
 //! - I1. The cell is freed by whoever makes this true: `DONE`, no `JOIN`, no wakers. Each of the
-//!   three parties leaves with one atomic operation, whose answer tells it whether it was last.
+//!   three parties leaves with one atomic operation, whose answer tells it whether it was last, unless
+//!   it knows that it has the cell alone.
 //! - I2. The output belongs to the runner before `DONE`, to the completion from `DONE` on while
 //!   `JOIN` is set. A runner that finds no `JOIN` drops the output before it sets `DONE`.
 //! - I3. The waker field is written by the completion alone, and only while neither `WAKER` nor

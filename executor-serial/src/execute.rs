@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use executor_core::engine::{Draft, InLine, Started, Strand, StreamOwner, Verdict, drop_quietly};
+use executor_core::engine::{Draft, InLine, Started, Strand, StreamOwner, Verdict};
 use executor_core::{Completion, Envelope, ExecuteError, PolicyContext, RejectReason, Rejected};
 
 use crate::registry::{Keyed, KeyedStrand, Registry};
@@ -117,11 +117,15 @@ where
     #[inline(always)]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if this.message.is_none() || this.wait.is_some() {
+        if this.wait.is_some() {
             return this.poll_later(context);
         }
+        // Taken before anything else is done, while the compiler may know what it was made of.
+        let Some((envelope, handler)) = this.message.take() else {
+            return this.poll_later(context);
+        };
         let strand = this.place.locate();
-        match strand.borrow().start(&mut this.message) {
+        match (strand.borrow()).start(envelope, handler, &mut this.message) {
             Started::Ready(outcome) => Poll::Ready(outcome.map_err(ExecuteError::Handler)),
             other => poll_started(
                 strand.borrow(),
@@ -187,8 +191,6 @@ where
             return Poll::Ready(outcome.map_err(ExecuteError::Handler));
         }
         Started::Failed(failure) => {
-            // It is over, also for a message that expired before its handler had it.
-            drop_quietly(message.take());
             return Poll::Ready(Err(failure.into()));
         }
         Started::Admitted(completion) => *wait = Some(Wait::Admitted(completion)),

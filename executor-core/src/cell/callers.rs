@@ -37,25 +37,23 @@ impl LiveCell {
     }
 }
 
-/// Gives up the caller of a message that is over, before anybody hears of that (I2).
+/// Takes the caller from a message that is over, before anybody hears of that (I2). It is to be dropped
+/// after: with the last reference to it user code may run.
 ///
 /// # Safety
 /// The caller is the runner.
 #[inline]
-pub(super) unsafe fn cut(cell: NonNull<Header>) {
+pub(super) unsafe fn cut(cell: NonNull<Header>) -> Option<CellRef> {
     // SAFETY: the runner's hold keeps the cell alive.
     let near = &unsafe { cell.as_ref() }.near;
-    if near.caller().is_some() {
-        cut_caller(cell);
-    }
+    near.caller()?;
+    cut_caller(cell)
 }
 
 #[cold]
-fn cut_caller(cell: NonNull<Header>) {
+fn cut_caller(cell: NonNull<Header>) -> Option<CellRef> {
     // SAFETY: the runner, who calls, keeps the cell alive.
     let header = unsafe { cell.as_ref() };
-    let lock = header.status.is_held().then(|| lock(cell));
-    let caller = header.near.take_caller();
-    drop(lock);
-    drop(caller);
+    let _lock = header.status.is_held().then(|| lock(cell));
+    header.near.take_caller()
 }

@@ -90,7 +90,7 @@ impl Near {
         self.caller().is_some()
     }
 
-    /// Gives up the reference to the caller's cell; for who has the cell alone.
+    /// Gives up the reference to the caller's cell; see `callers` for who may.
     #[inline]
     pub(super) fn take_caller(&self) -> Option<CellRef> {
         if self.0.load(Ordering::Relaxed) & CALLER == 0 {
@@ -135,6 +135,13 @@ impl Near {
                 Some(word & !CONTEXT)
             });
         word.is_ok_and(|word| word & AWAITED != 0)
+    }
+
+    /// Whether there is neither a caller nor a context that is alive.
+    #[inline]
+    pub(crate) fn is_bare(&self) -> bool {
+        // ORDERING: Acquire pairs with the Release of the context's drop.
+        self.0.load(Ordering::Acquire) & FLAGS == 0
     }
 
     /// Whether the context has left the handler's future and is still alive; if so its drop will

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::queue::Draft;
 use super::scope::StrandScope;
 use super::{INLINE_DEPTH, Strand, StreamOwner};
-use crate::cell::{Cell, Header, Polled, Ran, Scope, Step};
+use crate::cell::{Cell, Header, Polled, Ran, Scope, Step, drop_quietly};
 use crate::completion::Completion;
 use crate::context::PolicyContext;
 use crate::core::CoreShared;
@@ -29,7 +29,7 @@ pub enum Started<T, E, M> {
     Failed(Failure<E>),
     /// It is admitted.
     Admitted(Completion<T, E, M>),
-    /// It is not; the draft is as it was.
+    /// It is not, and left to the caller.
     Refused(RejectReason),
 }
 
@@ -54,12 +54,15 @@ fn look_briefly<T, E, M>(core: &CoreShared, completion: &Completion<T, E, M>) {
 }
 
 impl<O: StreamOwner> Strand<O> {
-    /// Admits a message for a caller that waits, and runs it here if the stream is idle.
-    ///
-    /// # Panics
-    /// When `message` was taken before.
+    /// Admits a message for a caller that waits, and runs it here if the stream is idle; one that is
+    /// refused is left in `back`.
     #[inline(always)]
-    pub fn start<M, H, F, T, E>(self: &Arc<Self>, message: &mut Draft<M, H>) -> Started<T, E, M>
+    pub fn start<M, H, F, T, E>(
+        self: &Arc<Self>,
+        envelope: Envelope<M>,
+        handler: H,
+        back: &mut Draft<M, H>,
+    ) -> Started<T, E, M>
     where
         M: Send + 'static,
         H: FnOnce(Envelope<M>, PolicyContext<O::State>) -> F + Send + 'static,
@@ -71,6 +74,7 @@ impl<O: StreamOwner> Strand<O> {
         let (may_nest, inherited) = if frame::is_outermost() {
             (true, None)
         } else if let Some(chain) = self.reentered() {
+            *back = Some((envelope, handler));
             return Started::Refused(RejectReason::WouldDeadlock(chain));
         } else {
             (frame::depth() < INLINE_DEPTH, self.inherited())
@@ -79,9 +83,10 @@ impl<O: StreamOwner> Strand<O> {
         let may_run = may_nest && shared.runs_inline() && !shared.room().has_line(&self.head.room);
         if may_run && self.head.word.try_own() {
             shared.note_admitted(inherited);
-            return self.run_inline(message, shared.generation_of(inherited));
+            return self.run_inline(envelope, handler, shared.generation_of(inherited));
         }
-        match self.enqueue(message, true) {
+        *back = Some((envelope, handler));
+        match self.enqueue(back, true) {
             Ok(completion) => {
                 look_briefly(shared.core(), &completion);
                 Started::Admitted(completion)
@@ -94,7 +99,8 @@ impl<O: StreamOwner> Strand<O> {
     #[inline(always)]
     fn run_inline<M, H, F, T, E>(
         self: &Arc<Self>,
-        message: &mut Draft<M, H>,
+        envelope: Envelope<M>,
+        handler: H,
         generation: u32,
     ) -> Started<T, E, M>
     where
@@ -110,25 +116,28 @@ impl<O: StreamOwner> Strand<O> {
         let header = unsafe { cell.as_ref() };
         header.status.start_private();
         let start = |scope: &StrandScope| {
-            let (envelope, _) = message.as_ref().expect("a message is started once");
             // SAFETY: the cell is the message's, which is started once.
-            let context = unsafe { message::start::<false, _, _, _, _>(cell, scope, envelope) }?;
-            let (envelope, handler) = message.take().expect("it is there still");
-            Ok(handler(envelope, context))
+            match unsafe { message::start::<false, _, _, _, _>(cell, scope, &envelope) } {
+                Ok(context) => Ok(handler(envelope, context)),
+                Err(failure) => {
+                    drop_quietly((envelope, handler));
+                    Err(failure)
+                }
+            }
         };
         let mut polled = Polled::new();
         // SAFETY: we are the runner, by owning the stream; the body is empty.
         let ran = unsafe { MessageCell::<M, H, O::State>::begin(cell, start, &mut polled) };
         // SAFETY: the runner's hold keeps the cell alive.
         let scope = unsafe { MessageCell::<M, H, O::State>::scope(cell) };
-        if !matches!(ran, Ran::Returned) || header.near.is_straying() {
+        if !matches!(ran, Ran::Returned) || !header.near.is_bare() {
             return self.leave_inline::<M, H, F, T, E>(cell, ran, polled);
         }
         // SAFETY: returned, and taken once.
         let value = unsafe { polled.take_value() };
         scope.retire(Outcome::of_value(&value));
         // SAFETY: the body is empty, nobody joined, and this is the runner's last act.
-        unsafe { MessageCell::<M, H, O::State>::release(cell) };
+        unsafe { MessageCell::<M, H, O::State>::release_bare(cell) };
         self.let_go();
         Started::Ready(value)
     }
@@ -153,12 +162,12 @@ impl<O: StreamOwner> Strand<O> {
         let scope = unsafe { MessageCell::<M, H, O::State>::scope(cell) };
         // SAFETY: as above.
         let header = unsafe { cell.as_ref() };
-        if matches!(ran, Ran::Failed) && !header.near.is_straying() {
+        if matches!(ran, Ran::Failed) && header.near.is_bare() {
             // SAFETY: failed, and taken once.
             let failure = unsafe { polled.take_failure() };
             scope.retire(Outcome::of_failure(&failure));
             // SAFETY: the body is empty, nobody joined, and this is the runner's last act.
-            unsafe { MessageCell::<M, H, O::State>::release(cell) };
+            unsafe { MessageCell::<M, H, O::State>::release_bare(cell) };
             self.let_go();
             return Started::Failed(failure);
         }

@@ -20,8 +20,8 @@
 //! # Invariants
 //! - I1. The wheel is touched in the turn alone. No code of the user's runs in it: what would run
 //!   some is left for after it (`remains`). No thread waits for the turn but one that ends a core or
-//!   an executor, or has moved a virtual clock: who else comes in vain leaves a bit in `asked`, and
-//!   who has the turn looks there after it has let go.
+//!   an executor, or has moved a virtual clock: who else comes in vain and must have a lane looked at
+//!   leaves a bit in `asked`, and who has the turn looks there after it has let go.
 //! - I2. Who schedules pushes first and lowers `next` then. Who turns sets `next` to `NEVER`, takes
 //!   all lanes, and lowers it to what the wheel has. So a timer that the take missed was pushed after
 //!   it, and its maker sees a `next` that was set after the take, and lowers it.

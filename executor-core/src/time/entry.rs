@@ -13,6 +13,7 @@
 //! # Invariants
 //! - I1. Two parties have an entry: the handle while `HANDLE` is set, and the clockwork until `DONE`
 //!   or until it has taken a `CANCELLED` entry. Whoever is last frees it, which the transition tells.
+//!   A handle that has the turn too takes the entry out of the clockwork, and has it alone.
 //! - I2. The node, the work and its kind are the turner's (see `clockwork`) from the first push on.
 //! - I3. The link is the pusher's from the transition that sets `LANE` until the push, and the
 //!   turner's from the take until it clears `LANE`: an entry is in at most one lane, once.

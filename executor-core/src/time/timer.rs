@@ -60,6 +60,9 @@ impl Timer {
     /// It has fired, or another thread has the turn.
     #[inline]
     pub(crate) fn retract(self) -> Result<Retracted, Self> {
+        if !self.is_pending() {
+            return Err(self);
+        }
         let Some(mut turn) = self.clockwork.try_turn() else {
             return Err(self);
         };
