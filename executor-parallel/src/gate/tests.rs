@@ -1,4 +1,5 @@
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::{Context, Wake, Waker};
 
 use super::*;
@@ -156,7 +157,9 @@ impl<T: Send> Wake for DropsWhenWoken<T> {
 
 #[test]
 fn a_raised_limit_serves_all_although_one_of_them_goes_meanwhile() {
-    let gate: &'static Gate = Box::leak(Box::new(gate(1)));
+    // What a waker holds has no borrows.
+    static GATE: LazyLock<Arc<Gate>> = LazyLock::new(|| gate(1));
+    let gate = &**GATE;
     let generation = gate.generation();
     gate.try_take(generation).expect("free");
     let in_line = |generation| match gate.wait(generation) {
