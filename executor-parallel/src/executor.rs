@@ -108,7 +108,7 @@ impl ParallelExecutor {
     ///
     /// # Errors
     /// The envelope comes back when no permit is free or somebody waits for one.
-    #[inline]
+    #[inline(always)]
     pub fn try_execute<M, H, F, T, E>(
         &self,
         envelope: Envelope<M>,
@@ -120,10 +120,10 @@ impl ParallelExecutor {
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         let generation = self.gate.generation();
-        match self.gate.try_take(generation) {
-            Ok(()) => Ok(Execute::admitted(&self.gate, generation, envelope, handler)),
-            Err(reason) => Err(self.refuse(reason, envelope)),
+        if let Err(reason) = self.gate.try_take(generation) {
+            return Err(self.refuse(reason, envelope));
         }
+        Ok(Execute::admitted(&self.gate, generation, envelope, handler))
     }
 
     /// Changes the limit, 1 to [`MAX_CONCURRENCY`]: raised at once, lowered as handlers finish.
