@@ -136,7 +136,7 @@ fn a_permit_goes_past_who_gave_up_in_line() {
 }
 
 #[test]
-fn a_lowered_limit_holds_before_the_lock_is_free() {
+fn a_limit_that_is_moved_holds_before_the_lock_is_free() {
     let gate = gate(3);
     gate.try_take(gate.generation()).expect("free");
     let mut line = gate.lock();
@@ -144,6 +144,8 @@ fn a_lowered_limit_holds_before_the_lock_is_free() {
     assert_eq!((line.owed, gate.free()), (0, 1));
     gate.move_limit(&mut line, 0);
     assert_eq!((line.owed, gate.free()), (1, 0), "one is held");
+    gate.move_limit(&mut line, 2);
+    assert_eq!((line.owed, gate.free()), (0, 1), "nothing is owed any more");
 }
 
 /// Drops what it holds when it is woken.
