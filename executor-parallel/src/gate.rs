@@ -228,17 +228,21 @@ impl Gate {
                 return Ok(());
             };
             drop(line);
-            match waiter {
-                Waiter::Message(parked) => parked.release(&self.core),
-                Waiter::Caller(promise) => {
-                    if !promise.fulfil(()) {
-                        // The caller has gone: the permit goes on.
-                        finished = generation;
-                        continue;
-                    }
-                }
+            if self.hand_over(waiter) {
+                return Ok(());
             }
-            return Ok(());
+            finished = generation;
+        }
+    }
+
+    /// Gives a permit to who waited for it; false: the caller has gone meanwhile, and it goes on.
+    fn hand_over(&self, waiter: Waiter) -> bool {
+        match waiter {
+            Waiter::Caller(promise) => promise.fulfil(()),
+            Waiter::Message(parked) => {
+                parked.release(&self.core);
+                true
+            }
         }
     }
 
@@ -283,24 +287,16 @@ impl Gate {
             for drain in drained {
                 drain.done.fulfil(());
             }
-            match next {
-                Some((generation, Waiter::Caller(promise))) => {
-                    if !promise.fulfil(()) {
-                        // The caller has gone meanwhile: the permit goes on.
-                        finished = Some(generation);
-                        continue;
-                    }
+            let Some((generation, waiter)) = next else {
+                if is_over {
+                    // The workers of a closed core may have stayed for this executor alone.
+                    check_exit(&self.core);
                 }
-                Some((_, Waiter::Message(parked))) => parked.release(&self.core),
-                None => {
-                    if is_over {
-                        // The workers of a closed core may have stayed for this executor alone.
-                        check_exit(&self.core);
-                    }
-                    return;
-                }
-            }
-            if is_one {
+                return;
+            };
+            if !self.hand_over(waiter) {
+                finished = Some(generation);
+            } else if is_one {
                 return;
             }
         }

@@ -32,6 +32,10 @@ impl Timer {
         unsafe { self.entry.as_ref() }
     }
 
+    fn lane(&self) -> usize {
+        usize::from(self.fields().node.tag)
+    }
+
     /// Whether it has neither fired nor ended.
     pub(crate) fn is_pending(&self) -> bool {
         self.fields().state.is_pending()
@@ -44,11 +48,10 @@ impl Timer {
 
     /// Asks for another tick; `None`: it has fired. `Some(true)`: it may be the earliest now.
     pub(crate) fn reschedule(&mut self, tick: u64) -> Option<bool> {
-        let lane = usize::from(self.fields().node.tag);
         match self.fields().state.reschedule(tick) {
             Asked::Late => return None,
             // SAFETY: the transition gave us the link.
-            Asked::Push => unsafe { self.clockwork.push(self.entry, lane) },
+            Asked::Push => unsafe { self.clockwork.push(self.entry, self.lane()) },
             Asked::Pushed => {}
         }
         Some(self.clockwork.lower(tick))
@@ -69,7 +72,7 @@ impl Timer {
         let mut ended = Ended::none();
         let whereabouts = self.fields().state.whereabouts();
         if whereabouts == Whereabouts::Lane {
-            turn.take_in(usize::from(self.fields().node.tag), &mut ended);
+            turn.take_in(self.lane(), &mut ended);
         }
         if whereabouts != Whereabouts::Fired {
             // SAFETY: pending and in no lane, it is in the wheel.
@@ -91,7 +94,8 @@ impl Timer {
             Ok(_retracted) => return true,
             Err(this) => ManuallyDrop::new(this),
         };
-        let lane = usize::from(this.fields().node.tag);
+        // Read before: once it is asked for, the entry may be gone.
+        let lane = this.lane();
         match this.fields().state.cancel() {
             // SAFETY: the transition gave us the link.
             Asked::Push => unsafe { this.clockwork.push(this.entry, lane) },

@@ -17,6 +17,14 @@ fn is_ready<F: Future + Unpin>(future: &mut F) -> bool {
     Pin::new(future).poll(&mut context).is_ready()
 }
 
+/// A place in line of a gate that has no permit free.
+fn in_line(gate: &Gate, generation: u32) -> InLine<'_> {
+    match gate.wait(generation) {
+        Ok(Wait::InLine(waiting)) => waiting,
+        _ => panic!("no permit is free"),
+    }
+}
+
 /// Whether permits are taken and given without the lock, once it was taken for nothing often enough.
 fn is_calm(gate: &Gate) -> bool {
     let generation = gate.generation();
@@ -39,9 +47,7 @@ fn what_needed_the_lock_leaves_the_permits_to_everybody() {
     }
     let refused = gate.try_take(generation);
     assert_eq!(refused, Err(RejectReason::NoPermit { limit: 2 }));
-    let Ok(Wait::InLine(mut waiting)) = gate.wait(generation) else {
-        panic!("no permit is free")
-    };
+    let mut waiting = in_line(&gate, generation);
     gate.give(generation);
     assert!(is_ready(&mut waiting));
     gate.give(generation);
@@ -97,10 +103,7 @@ fn who_gave_up_in_line_takes_no_place_in_it() {
     let gate = gate(1);
     let generation = gate.generation();
     gate.try_take(generation).expect("free");
-    let in_line = || match gate.wait(generation) {
-        Ok(Wait::InLine(waiting)) => waiting,
-        _ => panic!("no permit is free"),
-    };
+    let in_line = || in_line(&gate, generation);
     let mut kept = in_line();
     for _ in 0..1_000 {
         drop(in_line());
@@ -118,18 +121,12 @@ fn a_permit_goes_past_who_gave_up_in_line() {
     let gate = gate(1);
     let generation = gate.generation();
     gate.try_take(generation).expect("free");
-    let [given_up, mut behind] = [0, 1].map(|_| match gate.wait(generation) {
-        Ok(Wait::InLine(waiting)) => waiting,
-        _ => panic!("no permit is free"),
-    });
+    let [given_up, mut behind] = [0, 1].map(|_| in_line(&gate, generation));
     drop(given_up);
     gate.give(generation);
     assert!(is_ready(&mut behind));
     // With nobody behind, it is free again.
-    let Ok(Wait::InLine(last)) = gate.wait(generation) else {
-        panic!("no permit is free")
-    };
-    drop(last);
+    drop(in_line(&gate, generation));
     gate.give(generation);
     assert_eq!((gate.free(), gate.count()), (1, 0));
     assert!(is_calm(&gate));
@@ -164,10 +161,7 @@ fn a_raised_limit_serves_all_although_one_of_them_goes_meanwhile() {
     let gate = &**GATE;
     let generation = gate.generation();
     gate.try_take(generation).expect("free");
-    let in_line = |generation| match gate.wait(generation) {
-        Ok(Wait::InLine(waiting)) => waiting,
-        _ => panic!("no permit is free"),
-    };
+    let in_line = |generation| in_line(gate, generation);
     let (first, goes) = (in_line(generation), in_line(generation + 1));
     let mut others = [0; 4].map(|_| in_line(generation + 1));
     let (done, mut drain) = promise();
@@ -196,10 +190,7 @@ fn a_drain_does_not_wait_for_who_gave_up_in_line() {
     gate.try_take(first).expect("free");
     let mut drain = gate.drained();
     assert!(!is_ready(&mut drain));
-    let in_line = |generation| match gate.wait(generation) {
-        Ok(Wait::InLine(waiting)) => waiting,
-        _ => panic!("no permit is free"),
-    };
+    let in_line = |generation| in_line(&gate, generation);
     // One that came after the drain, and behind it one of the message that the drain waits for.
     let mut later = in_line(gate.generation());
     drop(in_line(first));
