@@ -10,13 +10,15 @@ use crate::context::PolicyContext;
 use crate::core::WorkerCore;
 use crate::envelope::Envelope;
 use crate::frame;
+use crate::lane::Chain;
 use crate::message::Message;
 use crate::receipt::Admitted;
-use crate::task::{OnCore, UnderLimit};
+use crate::task::{Call, Nowhere, OnCore, UnderLimit};
 use crate::time::When;
 use crate::time::clockwork::Clockwork;
 use crate::time::delayed::Delayed;
 use crate::wait;
+use crate::worker;
 use crate::{BuildError, Completion, Failure, RejectReason};
 
 pub use crate::error::check_range;
@@ -251,6 +253,64 @@ impl Parked {
     pub fn release(self, core: &WorkerCore) {
         core.shared().push_admitted(self.cell.cast());
     }
+}
+
+/// Messages of a parallel executor that have their permits, in order.
+#[must_use = "messages that have their permits must be released"]
+#[derive(Debug)]
+pub struct Granted(Chain);
+
+impl Default for Granted {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// SAFETY: as for `Parked`.
+unsafe impl Send for Granted {}
+
+impl Granted {
+    /// None.
+    pub fn new() -> Self {
+        Self(Chain::new())
+    }
+
+    /// One more, behind the others.
+    #[inline]
+    pub fn push(&mut self, message: Parked) {
+        // SAFETY: the cell is the message's, and so ours.
+        unsafe { self.0.push(message.cell.cast()) };
+    }
+
+    /// Gives the messages to the workers.
+    pub fn release(self, core: &WorkerCore) {
+        core.shared().push_chain(self.0);
+    }
+}
+
+/// Puts off what `make` makes until the batch that this thread runs, as a worker of `core`, is done; true: it
+/// runs then, here or on a worker that takes it from here, or is dropped if the core is aborted.
+///
+/// False: little is left of a batch, or enough was put off already, and `make` was not called; or it was, and
+/// has made nothing.
+pub fn after_batch<F: FnOnce() + Send + 'static>(
+    core: &WorkerCore,
+    make: impl FnOnce() -> Option<F>,
+) -> bool {
+    let shared = core.shared();
+    let Some(worker) = worker::here(shared).map(|index| &shared.workers[index]) else {
+        return false;
+    };
+    if !worker.has_place_behind() {
+        return false;
+    }
+    let Some(call) = make() else {
+        return false;
+    };
+    let cell = Cell::with_job(Call(call), Nowhere, false);
+    // SAFETY: this thread is the worker, and the cell is new.
+    unsafe { worker.append(cell.cast()) };
+    true
 }
 
 impl<O: StreamOwner> Slot<O> {

@@ -68,16 +68,38 @@ impl Lane {
     /// The caller owns `link` (I1) and gives it away unless the answer is [`Pushed::Closed`].
     #[inline]
     pub(crate) unsafe fn push(&self, link: NonNull<Link>, admitted: bool) -> Pushed {
+        // SAFETY: as the caller says.
+        unsafe { self.push_between(link, link, admitted) }
+    }
+
+    /// Pushes admitted work, in order; none: there is nothing to push.
+    pub(crate) fn push_chain(&self, chain: Chain) -> Option<Pushed> {
+        let (newest, oldest) = chain.ends?;
+        // SAFETY: the chain's links are its owner's.
+        Some(unsafe { self.push_between(newest, oldest, true) })
+    }
+
+    /// Pushes a chain that leads from the newest to the oldest link.
+    ///
+    /// # Safety
+    /// As for [`Lane::push`], of all links.
+    #[inline(always)]
+    unsafe fn push_between(
+        &self,
+        newest: NonNull<Link>,
+        oldest: NonNull<Link>,
+        admitted: bool,
+    ) -> Pushed {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
             if word & CLOSED != 0 && !admitted {
                 return Pushed::Closed;
             }
             // SAFETY: the caller owns the link until the exchange below publishes it.
-            unsafe { link.as_ref() }
+            unsafe { oldest.as_ref() }
                 .next
                 .set(ptr::with_exposed_provenance_mut(word & !CLOSED));
-            let pushed = link.as_ptr().expose_provenance() | (word & CLOSED);
+            let pushed = newest.as_ptr().expose_provenance() | (word & CLOSED);
             // ORDERING: Release publishes the link's contents to `take`; SeqCst so that the push
             // comes before the look at the sleepers that follows it (see `sleep`).
             match self
@@ -111,6 +133,36 @@ impl Lane {
     /// Refuses new work from now on.
     pub(crate) fn close(&self) {
         self.word.fetch_or(CLOSED, Ordering::SeqCst);
+    }
+}
+
+/// Links that one thread owns and is about to push together.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    /// The newest, whose `next` leads to older ones, and the oldest.
+    ends: Option<(NonNull<Link>, NonNull<Link>)>,
+}
+
+impl Chain {
+    pub(crate) const fn new() -> Self {
+        Self { ends: None }
+    }
+
+    /// Puts a link behind the others.
+    ///
+    /// # Safety
+    /// The caller owns `link` (I1) and gives it away.
+    #[inline]
+    pub(crate) unsafe fn push(&mut self, link: NonNull<Link>) {
+        let oldest = match self.ends {
+            None => link,
+            Some((newest, oldest)) => {
+                // SAFETY: as the caller says.
+                unsafe { link.as_ref() }.next.set(newest.as_ptr());
+                oldest
+            }
+        };
+        self.ends = Some((link, oldest));
     }
 }
 

@@ -10,7 +10,8 @@
 //! - I1. A link is in one lane, on one shelf or in one slot of one board, or is being run.
 //! - I2. A shelf is filled by its own worker alone, when it is empty; anybody takes it whole.
 //! - I3. A slot of a board is filled by its own worker alone; anybody takes its link with one swap.
-//!   What a worker has taken but not begun can therefore be stolen from it.
+//!   What a worker has taken but not begun can therefore be stolen from it. While a batch is run, a few
+//!   more can be put behind it.
 
 mod runner;
 
@@ -26,6 +27,10 @@ use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 /// The most links on a board.
 pub const MAX_BATCH: usize = if cfg!(executor_tiny) { 2 } else { 128 };
+/// How many links can be appended to a batch that is run.
+const SPARE: usize = if cfg!(executor_tiny) { 1 } else { 4 };
+/// How many links of a batch are left at least when something is put off until its end.
+const WORTHWHILE: usize = if cfg!(executor_tiny) { 1 } else { 4 };
 /// How many looks a worker has to come to its next batch before others take from it: about a microsecond.
 const MOMENT: u32 = 128;
 /// How many links a thief takes from a board at most.
@@ -35,7 +40,7 @@ const LOOT: usize = 16;
 pub(crate) struct Worker {
     pub(crate) lane: Lane,
     shelf: AtomicPtr<Link>,
-    board: [AtomicPtr<Link>; MAX_BATCH],
+    board: [AtomicPtr<Link>; MAX_BATCH + SPARE],
     /// Slots below this one may be filled.
     filled: AtomicUsize,
     pub(crate) parker: Parker,
@@ -181,6 +186,29 @@ impl Worker {
             self.shelf.store(list.into_raw(), Ordering::Release);
         }
         more || filled > 1
+    }
+
+    /// Whether this worker, on whose thread this is, has so much of its batch before it that something put
+    /// off until its end saves work, and a slot free behind it.
+    pub(crate) fn has_place_behind(&self) -> bool {
+        let filled = self.filled.load(Ordering::Relaxed);
+        let is_left = |slot: &AtomicPtr<Link>| !slot.load(Ordering::Relaxed).is_null();
+        filled < self.board.len()
+            && self.board[..filled]
+                .iter()
+                .nth_back(WORTHWHILE - 1)
+                .is_some_and(is_left)
+    }
+
+    /// Puts a link behind the batch, where there is a place.
+    ///
+    /// # Safety
+    /// The caller is on this worker's thread, owns `link` and gives it away.
+    pub(crate) unsafe fn append(&self, link: NonNull<Link>) {
+        let filled = self.filled.load(Ordering::Relaxed);
+        // ORDERING: Release passes the link's contents on to a thief, as in `fill`.
+        self.board[filled].store(link.as_ptr(), Ordering::Release);
+        self.filled.store(filled + 1, Ordering::Release);
     }
 
     /// Takes some links off the end of this board.

@@ -1,9 +1,11 @@
 //! What lies behind the permits: who waits for one, what is owed, drains, and the end.
 //!
-//! The lock here is taken when a permit is not to be had, and on every operation while the permits
-//! are frozen (`permits`, I3). No user code runs under it.
+//! The lock here is taken when a permit is not to be had, by every message that has to wait for one and by
+//! who hands permits to many of those at once, and on every operation while the permits are frozen
+//! (`permits`, Modes). No user code runs under it.
 
 mod line;
+mod serve;
 #[cfg(all(test, not(loom)))]
 mod tests;
 mod waiting;
@@ -13,13 +15,13 @@ use std::sync::{Arc, PoisonError, Weak};
 
 use executor_core::engine::sync::{Mutex, MutexGuard};
 use executor_core::engine::{
-    Counts, Ended, Limiter, Parked, UNADMITTED, check_exit, inherited_generation, promise,
+    Counts, Ended, Limiter, Parked, UNADMITTED, inherited_generation, promise,
 };
 use executor_core::{Completion, Environment, RejectReason, Totals, WorkerCore};
 
 use self::line::{Drain, Line, Waiter};
 pub(crate) use self::waiting::{InLine, Wait};
-use crate::permits::{Attempt, Given, Permits};
+use crate::permits::{Attempt, Given, Mode, Permits};
 
 const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
@@ -94,18 +96,23 @@ impl Gate {
         if self.is_closed() {
             return Err(RejectReason::Closed);
         }
-        self.freeze(&mut line);
-        let free = line.waiters.is_empty() && self.permits.take_frozen();
+        self.restrict(&mut line, Mode::Awaited);
+        let free = self.take_if_first(&line);
         if free {
             line.admit(generation);
         }
         let limit = line.limit;
-        self.thaw_if_calm(&mut line);
+        self.relax_if_calm(&mut line);
         if free {
             Ok(())
         } else {
             Err(RejectReason::NoPermit { limit })
         }
+    }
+
+    /// Takes a permit if nobody waits for it.
+    fn take_if_first(&self, line: &Line) -> bool {
+        line.waiting() == 0 && self.permits.take()
     }
 
     /// Waits in line for a permit.
@@ -115,21 +122,27 @@ impl Gate {
         if self.is_closed() {
             return Err(RejectReason::Closed);
         }
-        self.freeze(&mut line);
+        let behind_messages = line.needs() == Mode::Awaited;
+        self.restrict(&mut line, Mode::Frozen);
         line.admit(generation);
-        if line.waiters.is_empty() && self.permits.take_frozen() {
-            self.thaw_if_calm(&mut line);
+        if self.take_if_first(&line) {
+            self.relax_if_calm(&mut line);
             drop(line);
             return Ok(Wait::Taken);
         }
         // As many again have come since the last time: on the whole it costs each the same.
-        if 2 * line.gone > line.waiters.len() {
+        if 2 * line.gone > line.waiting() {
             line.forget_gone();
         }
         self.counts.waited();
         let (promise, granted) = promise();
         line.push(generation, Waiter::Caller(promise));
+        self.relax_if_calm(&mut line);
         drop(line);
+        if behind_messages {
+            // Whoever is to serve those may come to it late, as is good enough for them.
+            self.serve(None);
+        }
         Ok(Wait::InLine(InLine::new(self, generation, granted)))
     }
 
@@ -166,20 +179,24 @@ impl Gate {
         if self.is_closed() {
             return Err((RejectReason::Closed, message));
         }
-        if line.waiters.len() >= queue {
+        if line.waiting() >= queue {
             line.forget_gone();
         }
-        if line.waiters.len() >= queue {
+        if line.waiting() >= queue {
             return Err((RejectReason::Full { limit: queue }, message));
         }
-        self.freeze(&mut line);
+        self.restrict(&mut line, Mode::Awaited);
         line.admit(generation);
-        if line.waiters.is_empty() && self.permits.take_frozen() {
-            self.thaw_if_calm(&mut line);
-            drop(line);
-            message.release(&self.core);
+        let served = if self.take_if_first(&line) {
+            Some(message)
         } else {
             line.push(generation, Waiter::Message(message));
+            None
+        };
+        self.relax_if_calm(&mut line);
+        drop(line);
+        if let Some(message) = served {
+            message.release(&self.core);
         }
         Ok(())
     }
@@ -187,8 +204,11 @@ impl Gate {
     /// Gives a permit back, to the first in line if somebody waits.
     #[inline]
     pub(crate) fn give(&self, generation: u32) {
-        if self.permits.give() {
-            self.serve(Some(generation));
+        match self.permits.give() {
+            Given::Back => {}
+            Given::BackAndFull(counted) => self.counts.handled(counted),
+            Given::First => self.give_first(generation),
+            Given::AskGate => self.serve(Some(generation)),
         }
     }
 
@@ -198,6 +218,10 @@ impl Gate {
         match self.permits.give_handled() {
             Given::Back => {}
             Given::BackAndFull(counted) => self.counts.handled(counted),
+            Given::First => {
+                self.counts.ended(Ended::VALUE);
+                self.give_first(generation);
+            }
             Given::AskGate => {
                 self.counts.ended(Ended::VALUE);
                 self.serve(Some(generation));
@@ -212,154 +236,41 @@ impl Gate {
         totals
     }
 
-    /// Hands a permit of a message that is over on, if nobody drains, nothing is owed, and all is open.
-    ///
-    /// # Errors
-    /// The message's generation, when that is not so.
-    fn pass_on_simply(&self, mut finished: u32) -> Result<(), u32> {
-        loop {
-            let mut line = self.lock();
-            if line.owed != 0 || !line.drains.is_empty() || self.is_closed() {
-                return Err(finished);
-            }
-            let Some((generation, waiter)) = line.waiters.pop_front() else {
-                self.permits.add(1);
-                self.thaw_if_calm(&mut line);
-                return Ok(());
-            };
-            drop(line);
-            if self.hand_over(waiter) {
-                return Ok(());
-            }
-            finished = generation;
+    /// Sees to it that the permits are in this mode, or in a stricter one.
+    fn restrict(&self, line: &mut Line, mode: Mode) {
+        if line.mode < mode {
+            self.change_mode(line, mode);
         }
     }
 
-    /// Gives a permit to who waited for it; false: the caller has gone meanwhile, and it goes on.
-    fn hand_over(&self, waiter: Waiter) -> bool {
-        match waiter {
-            Waiter::Caller(promise) => promise.fulfil(()),
-            Waiter::Message(parked) => {
-                parked.release(&self.core);
-                true
-            }
+    /// Lets everybody do without the lock what nothing forbids any more.
+    fn relax_if_calm(&self, line: &mut Line) {
+        if !line.drains.is_empty() {
+            // Nobody hears of a drain that was given up: it keeps nothing from being calm.
+            line.drains.retain(|drain| drain.done.is_awaited());
         }
-    }
-
-    /// Hands permits on, settles what is owed and what drains count; `finished` is the generation of a
-    /// message that gives its permit back.
-    #[cold]
-    fn serve(&self, finished: Option<u32>) {
-        let mut finished = match finished.map(|generation| self.pass_on_simply(generation)) {
-            None => None,
-            Some(Err(generation)) => Some(generation),
-            Some(Ok(())) => return,
+        let needed = if self.is_closed() {
+            Mode::Frozen
+        } else {
+            line.needs()
         };
-        // Whether the only permit there can be for those who wait is that of the message.
-        let mut is_one = finished.is_some();
-        loop {
-            let mut line = self.lock();
-            let mut turned_away = Vec::new();
-            // Together under the lock: a drain that begins counts the message either as in flight and
-            // sees it leave, or neither.
-            let passed_on = finished.take().and_then(|generation| {
-                line.leave(generation);
-                let next = self.pass_on(&mut line, &mut turned_away);
-                if next.is_none() {
-                    self.permits.add(1);
-                }
-                next
-            });
-            is_one &= passed_on.is_some();
-            let next = passed_on.or_else(|| {
-                self.settle_owed(&mut line);
-                self.next_served(&mut line, &mut turned_away, || self.permits.take_frozen())
-            });
-            let drained: Vec<_> = line
-                .drains
-                .extract_if(.., |drain| drain.left == 0)
-                .collect();
-            self.thaw_if_calm(&mut line);
-            let is_over = self.is_closed() && self.in_flight(&line) == 0;
-            drop(line);
-            // Dropped here and not under the lock: this wakes them.
-            drop(turned_away);
-            for drain in drained {
-                drain.done.fulfil(());
-            }
-            let Some((generation, waiter)) = next else {
-                if is_over {
-                    // The workers of a closed core may have stayed for this executor alone.
-                    check_exit(&self.core);
-                }
-                return;
-            };
-            if !self.hand_over(waiter) {
-                finished = Some(generation);
-            } else if is_one {
-                return;
-            }
+        debug_assert!(needed <= line.mode, "whoever came has seen to it");
+        if needed == line.mode {
+            line.calm = 0;
+            return;
+        }
+        line.calm += 1;
+        // Whoever comes in a mode that is too strict has the lock to take, and who relaxes it and restricts
+        // it again touches every shard twice: so long is waited that the one costs as much as the other.
+        if line.calm >= self.permits.shards() {
+            self.change_mode(line, needed);
         }
     }
 
-    /// The first in line, with the permit of a message that is over.
-    fn pass_on(&self, line: &mut Line, turned_away: &mut Vec<Waiter>) -> Option<(u32, Waiter)> {
-        if line.owed > 0 || self.is_aborting() {
-            return None;
-        }
-        self.next_served(line, turned_away, || true)
-    }
-
-    /// The first in line, with a permit if `take` has one; or, in an abort, anybody, to be turned away or aborted.
-    fn next_served(
-        &self,
-        line: &mut Line,
-        turned_away: &mut Vec<Waiter>,
-        take: impl Fn() -> bool,
-    ) -> Option<(u32, Waiter)> {
-        loop {
-            let (generation, waiter) = line.waiters.pop_front()?;
-            match &waiter {
-                Waiter::Caller(promise) if self.is_aborting() || !promise.is_awaited() => {
-                    line.leave(generation);
-                    // Dropped, the promise tells a caller who still waits that it is over.
-                    turned_away.push(waiter);
-                }
-                Waiter::Message(_) if self.is_aborting() => {
-                    // It runs without a permit, only to be aborted, and will give one back.
-                    line.owed += 1;
-                    return Some((generation, waiter));
-                }
-                _ if take() => return Some((generation, waiter)),
-                _ => {
-                    line.waiters.push_front((generation, waiter));
-                    return None;
-                }
-            }
-        }
-    }
-
-    fn freeze(&self, line: &mut Line) {
-        if !line.frozen {
-            line.frozen = true;
-            self.permits.freeze();
-        }
-    }
-
-    fn thaw_if_calm(&self, line: &mut Line) {
-        // Nobody hears of a drain that was given up: it keeps nothing from being calm.
-        line.drains.retain(|drain| drain.done.is_awaited());
-        let calm = line.waiters.is_empty()
-            && line.owed == 0
-            && line.drains.is_empty()
-            && !self.is_closed();
-        line.calm = if calm { line.calm + 1 } else { 0 };
-        // Whoever comes while they are frozen has the lock to take, and who thaws and freezes them again
-        // touches every shard twice: so long is waited that the one costs as much as the other.
-        if line.frozen && line.calm >= self.permits.shards() {
-            line.frozen = false;
-            self.permits.thaw();
-        }
+    fn change_mode(&self, line: &mut Line, mode: Mode) {
+        self.permits.change_mode(line.mode, mode);
+        line.mode = mode;
+        line.calm = 0;
     }
 
     /// Changes the limit: raised at once, lowered as permits come back.
@@ -371,7 +282,7 @@ impl Gate {
     }
 
     fn move_limit(&self, line: &mut Line, limit: usize) {
-        self.freeze(line);
+        self.restrict(line, Mode::Frozen);
         let old = std::mem::replace(&mut line.limit, limit);
         if limit >= old {
             let more = limit - old;
@@ -387,7 +298,7 @@ impl Gate {
     /// Keeps free permits back that a lowered limit has left over.
     fn settle_owed(&self, line: &mut Line) {
         if line.owed > 0 {
-            line.owed -= self.permits.take_frozen_up_to(line.owed);
+            line.owed -= self.permits.take_up_to(line.owed);
         }
     }
 
@@ -396,7 +307,7 @@ impl Gate {
         let (done, completion) = promise();
         let mut line = self.lock();
         line.forget_gone();
-        self.freeze(&mut line);
+        self.restrict(&mut line, Mode::Frozen);
         let generation = self.generation.load(Ordering::Relaxed);
         let next = match generation.wrapping_add(1) {
             UNADMITTED => 0,
@@ -406,7 +317,7 @@ impl Gate {
         line.drains.retain(|drain| drain.done.is_awaited());
         let left = self.in_flight(&line);
         if left == 0 {
-            self.thaw_if_calm(&mut line);
+            self.relax_if_calm(&mut line);
             drop(line);
             done.fulfil(());
         } else {
@@ -423,21 +334,21 @@ impl Gate {
     pub(crate) fn count(&self) -> usize {
         let mut line = self.lock();
         line.forget_gone();
-        self.freeze(&mut line);
+        self.restrict(&mut line, Mode::Frozen);
         let count = self.in_flight(&line);
-        self.thaw_if_calm(&mut line);
+        self.relax_if_calm(&mut line);
         count
     }
 
     /// Messages that have a permit or wait for one; exact while frozen.
     fn in_flight(&self, line: &Line) -> usize {
-        (line.limit + line.owed).saturating_sub(self.permits.free()) + line.waiters.len()
+        (line.limit + line.owed).saturating_sub(self.permits.free()) + line.waiting()
     }
 
     /// Refuses new messages.
     pub(crate) fn close(&self, abort: bool) {
         let mut line = self.lock();
-        self.freeze(&mut line);
+        self.restrict(&mut line, Mode::Frozen);
         self.phase
             .fetch_max(if abort { ABORTING } else { CLOSED }, Ordering::SeqCst);
         drop(line);
@@ -465,7 +376,7 @@ impl Gate {
     pub(crate) fn waiting(&self) -> usize {
         let mut line = self.lock();
         line.forget_gone();
-        line.waiters.len()
+        line.waiting()
     }
 
     pub(crate) fn running(&self) -> usize {

@@ -3,6 +3,7 @@
 //!
 //! Run by `ci.sh loom`. Threads have shards of their own, given by number.
 
+use std::collections::VecDeque;
 use std::sync::atomic::AtomicUsize as Plain;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -10,92 +11,145 @@ use loom::sync::atomic::AtomicUsize;
 use loom::sync::{Arc, Mutex, MutexGuard};
 use loom::thread;
 
-use crate::permits::{Attempt, Given, Permits};
-
-const LIMIT: usize = 1;
+use crate::permits::{Attempt, Given, Mode, Permits};
 
 /// What lies under the gate's lock.
 #[derive(Default)]
 struct Line {
-    waiters: usize,
+    /// Who waits, the first first; true: a caller, false: a message.
+    waiters: VecDeque<bool>,
     /// What was not counted with its permit.
     handled: u64,
-    frozen: bool,
+    mode: Mode,
+}
+
+impl Line {
+    fn needs(&self) -> Mode {
+        match self.waiters.contains(&true) {
+            true => Mode::Frozen,
+            false if self.waiters.is_empty() => Mode::Open,
+            false => Mode::Awaited,
+        }
+    }
 }
 
 struct Gate {
     permits: Permits,
+    limit: usize,
     line: Mutex<Line>,
+    /// Whether what is given first is handed on together with what comes after it.
+    puts_off: bool,
     /// Handlers that are live.
     live: Plain,
     /// Counted by handlers, without an order of its own: one that does not see what the handler
-    /// before it did counts wrong.
+    /// before it did, under a limit of one, counts wrong.
     handled: AtomicUsize,
 }
 
 impl Gate {
-    fn new() -> Arc<Self> {
+    fn new(limit: usize, puts_off: bool) -> Arc<Self> {
         Arc::new(Self {
-            permits: Permits::with_shards(LIMIT, 2),
+            permits: Permits::with_shards(limit, 2),
+            limit,
             line: Mutex::new(Line::default()),
+            puts_off,
             live: Plain::new(0),
             handled: AtomicUsize::new(0),
         })
     }
 
     fn handle(&self) {
-        assert!(self.live.fetch_add(1, SeqCst) < LIMIT, "above the limit");
-        let handled = self.handled.load(loom::sync::atomic::Ordering::Relaxed);
-        thread::yield_now();
-        self.handled
-            .store(handled + 1, loom::sync::atomic::Ordering::Relaxed);
+        assert!(
+            self.live.fetch_add(1, SeqCst) < self.limit,
+            "above the limit"
+        );
+        if self.limit == 1 {
+            let handled = self.handled.load(loom::sync::atomic::Ordering::Relaxed);
+            thread::yield_now();
+            self.handled
+                .store(handled + 1, loom::sync::atomic::Ordering::Relaxed);
+        } else {
+            self.handled
+                .fetch_add(1, loom::sync::atomic::Ordering::Relaxed);
+        }
         self.live.fetch_sub(1, SeqCst);
     }
 
-    /// As `Gate::freeze`.
-    fn freeze(&self, line: &mut Line) {
-        if !line.frozen {
-            line.frozen = true;
-            self.permits.freeze();
+    /// As `Gate::restrict`.
+    fn restrict(&self, line: &mut Line, mode: Mode) {
+        if line.mode < mode {
+            self.permits.change_mode(line.mode, mode);
+            line.mode = mode;
         }
     }
 
-    /// As `Gate::thaw_if_calm`.
-    fn thaw_if_calm(&self, line: &mut Line) {
-        if line.waiters == 0 && line.frozen {
-            line.frozen = false;
-            self.permits.thaw();
+    /// As `Gate::relax_if_calm`, at once.
+    fn relax(&self, line: &mut Line) {
+        let needed = line.needs();
+        if needed != line.mode {
+            self.permits.change_mode(line.mode, needed);
+            line.mode = needed;
         }
     }
 
-    /// As `Gate::try_take`, then `Gate::wait`; true: taken, false: in line.
-    fn take_or_wait(&self, shard: usize) -> bool {
+    /// As `Gate::try_take`, then `Gate::wait` or `Gate::submit`; true: taken, false: in line.
+    fn take_or_wait(&self, shard: usize, is_caller: bool) -> bool {
         if self.permits.try_take_at(shard) == Attempt::Taken {
             return true;
         }
         let mut line = self.lock();
-        self.freeze(&mut line);
-        let taken = line.waiters == 0 && self.permits.take_frozen();
-        line.waiters += usize::from(!taken);
-        self.thaw_if_calm(&mut line);
+        let behind_messages = is_caller && line.needs() == Mode::Awaited;
+        let mode = if is_caller {
+            Mode::Frozen
+        } else {
+            Mode::Awaited
+        };
+        self.restrict(&mut line, mode);
+        let taken = line.waiters.is_empty() && self.permits.take();
+        if !taken {
+            line.waiters.push_back(is_caller);
+        }
+        self.relax(&mut line);
+        drop(line);
+        if behind_messages {
+            self.serve(shard);
+        }
         taken
     }
 
-    /// As `Gate::give_handled` and `Gate::serve`; whoever is served runs here.
+    /// As `Gate::give_handled`.
     fn give(&self, shard: usize) {
         match self.permits.give_handled_at(shard) {
             Given::Back => return,
             Given::BackAndFull(_) => unreachable!("nobody counts so far"),
-            Given::AskGate => {}
+            Given::First if self.puts_off && self.permits.give_first_at(shard) => {
+                self.lock().handled += 1;
+                return self.serve(shard);
+            }
+            Given::First | Given::AskGate => {}
         }
         let mut line = self.lock();
         line.handled += 1;
-        self.permits.add_at(shard, 1);
-        let served = line.waiters > 0 && self.permits.take_frozen();
-        line.waiters -= usize::from(served);
-        self.thaw_if_calm(&mut line);
+        let next = line.waiters.pop_front();
+        if next.is_none() {
+            self.permits.add_at(shard, 1);
+        }
+        self.relax(&mut line);
         drop(line);
-        if served {
+        if next.is_some() {
+            self.handle();
+            self.give(shard);
+        }
+    }
+
+    /// As `Gate::serve`; whoever is served runs here.
+    fn serve(&self, shard: usize) {
+        let mut line = self.lock();
+        let served = self.permits.take_up_to(line.waiters.len());
+        line.waiters.drain(..served);
+        self.relax(&mut line);
+        drop(line);
+        for _ in 0..served {
             self.handle();
             self.give(shard);
         }
@@ -105,8 +159,8 @@ impl Gate {
         self.line.lock().unwrap()
     }
 
-    fn use_permit(&self, shard: usize) {
-        if self.take_or_wait(shard) {
+    fn use_permit(&self, shard: usize, is_caller: bool) {
+        if self.take_or_wait(shard, is_caller) {
             self.handle();
             self.give(shard);
         }
@@ -118,52 +172,95 @@ impl Gate {
             handled
         );
         let line = self.lock();
-        assert_eq!(line.waiters, 0, "somebody waits for ever");
+        assert!(line.waiters.is_empty(), "somebody waits for ever");
         assert_eq!(line.handled + self.permits.handled(), handled as u64);
-        assert_eq!(self.permits.free(), LIMIT);
+        assert_eq!(self.permits.free(), self.limit);
     }
 }
 
-#[test]
-fn two_handlers_share_a_permit_and_nobody_waits_for_ever() {
-    loom::model(|| {
-        let gate = Gate::new();
-        let other = Arc::clone(&gate);
-        let thread = thread::spawn(move || other.use_permit(1));
-        gate.use_permit(0);
-        thread.join().unwrap();
-        gate.assert_whole(2);
+/// Each of several threads uses a permit, of which there is one.
+fn share_a_permit<const THREADS: usize>(puts_off: bool, are_callers: [bool; THREADS]) {
+    loom::model(move || {
+        let gate = Gate::new(1, puts_off);
+        let threads = std::array::from_fn::<_, THREADS, _>(|at| (at % 2, are_callers[at]));
+        let others: Vec<_> = threads[1..]
+            .iter()
+            .map(|&(shard, is_caller)| {
+                let gate = Arc::clone(&gate);
+                thread::spawn(move || gate.use_permit(shard, is_caller))
+            })
+            .collect();
+        gate.use_permit(threads[0].0, threads[0].1);
+        for other in others {
+            other.join().unwrap();
+        }
+        gate.assert_whole(THREADS);
     });
 }
 
 #[test]
-fn three_handlers_share_a_permit_and_nobody_waits_for_ever() {
+fn two_callers_share_a_permit_and_nobody_waits_for_ever() {
+    share_a_permit(false, [true; 2]);
+}
+
+#[test]
+fn two_messages_share_a_permit_and_nobody_waits_for_ever() {
+    share_a_permit(false, [false; 2]);
+    share_a_permit(true, [false; 2]);
+}
+
+#[test]
+fn three_callers_share_a_permit_and_nobody_waits_for_ever() {
+    share_a_permit(false, [true; 3]);
+}
+
+#[test]
+fn three_messages_share_a_permit_and_nobody_waits_for_ever() {
+    share_a_permit(false, [false; 3]);
+    share_a_permit(true, [false; 3]);
+}
+
+#[test]
+fn messages_and_a_caller_share_a_permit_and_nobody_waits_for_ever() {
+    share_a_permit(true, [false, true, false]);
+    share_a_permit(true, [false, false, true]);
+}
+
+#[test]
+fn what_is_given_beside_the_first_is_handed_on_with_it() {
     loom::model(|| {
-        let gate = Gate::new();
-        let threads = [1, 0].map(|shard| {
-            let other = Arc::clone(&gate);
-            thread::spawn(move || other.use_permit(shard))
+        let gate = Gate::new(2, true);
+        for takes in [true, true, false] {
+            assert_eq!(gate.take_or_wait(0, false), takes);
+        }
+        // Two messages end on threads of one shard, while another comes.
+        let threads = [(); 2].map(|()| {
+            let gate = Arc::clone(&gate);
+            thread::spawn(move || {
+                gate.handle();
+                gate.give(0);
+            })
         });
-        gate.use_permit(0);
+        gate.use_permit(1, false);
         for thread in threads {
             thread.join().unwrap();
         }
-        gate.assert_whole(3);
+        gate.assert_whole(4);
     });
 }
 
 #[test]
 fn what_is_counted_under_the_lock_does_not_move() {
     loom::model(|| {
-        let gate = Gate::new();
+        let gate = Gate::new(1, true);
         let other = Arc::clone(&gate);
-        let thread = thread::spawn(move || other.use_permit(1));
+        let thread = thread::spawn(move || other.use_permit(1, false));
         let mut line = gate.lock();
-        gate.freeze(&mut line);
+        gate.restrict(&mut line, Mode::Frozen);
         let free = gate.permits.free();
         thread::yield_now();
         assert_eq!(gate.permits.free(), free);
-        gate.thaw_if_calm(&mut line);
+        gate.relax(&mut line);
         drop(line);
         thread.join().unwrap();
         gate.assert_whole(1);
@@ -178,9 +275,9 @@ fn permits_that_move_between_shards_are_waited_for_before_they_are_counted() {
         permits.add_at(0, 4);
         let other = Arc::clone(&permits);
         let thread = thread::spawn(move || other.try_take_at(1) == Attempt::Taken);
-        permits.freeze();
+        permits.change_mode(Mode::Open, Mode::Awaited);
         let free = permits.free();
-        permits.thaw();
+        permits.change_mode(Mode::Awaited, Mode::Open);
         let taken = thread.join().unwrap();
         assert!(free == 4 || (taken && free == 3), "{free} are seen");
         assert_eq!(permits.free(), 4 - usize::from(taken));

@@ -3,32 +3,52 @@
 //! # A shard's word
 //! | bits | meaning |
 //! | --- | --- |
-//! | 0 | `ATTENTION`: do not touch, go to the gate |
-//! | 1 to 24 | how many permits lie here |
-//! | 25 to 63 | how many messages were handled under permits that were given back here |
+//! | 0 to 1 | the [`Mode`] |
+//! | 2 to 25 | how many permits lie here |
+//! | 26 to 63 | how many messages were handled under permits that were given back here |
+//!
+//! # Modes
+//! | mode | without the gate's lock | when |
+//! | --- | --- | --- |
+//! | `Open` | take, give | nobody waits |
+//! | `Awaited` | give to a shard where one lies; who gives the first tells the gate | messages wait |
+//! | `Frozen` | nothing | a caller waits, a drain counts, permits are owed, or the executor is closed |
 //!
 //! # Invariants
 //! - I1. Permits that lie in shards, are held, or were owed back by a lowered limit add up to the
 //!   limit.
-//! - I2. With `ATTENTION` set nobody takes a permit, or gives one back, without the gate's lock: what
-//!   the gate counts under it does not move.
-//! - I3. `ATTENTION` is set and cleared, on all shards, under the gate's lock alone. It stays set
-//!   while somebody waits, a drain counts, permits are owed, or the executor is closed, and after a
-//!   wait until a few more have had the lock.
+//! - I2. All shards have the same mode but while it is changed, which is done under the gate's lock
+//!   alone: at once to a stricter one, and back only when a few have had the lock without a need for it.
+//! - I3. Unless the mode is `Open` nobody takes a permit without the lock. So, while messages wait, of the
+//!   permits that lie in a shard the first was given by somebody who serves them afterwards, and who does
+//!   that takes them all. While it is `Frozen` what the gate counts under the lock does not move.
 //! - I4. A thread that finds none in its own shard moves half of what lies in another there, so that
 //!   those who only take and those who only give meet once for many permits. While `moving` is not 0
-//!   permits may be on their way; whoever sets `ATTENTION` waits for that.
+//!   permits may be on their way; whoever ends `Open` waits for that.
 
 use crossbeam_utils::CachePadded;
 use executor_core::engine::sync::{AtomicU64, Ordering, yield_now};
 use executor_core::engine::thread_number;
 
-const ATTENTION: u64 = 1;
-const PERMIT: u64 = 1 << 1;
+/// What may be done without the gate's lock; a greater one is stricter.
+#[repr(u64)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Mode {
+    /// Everything.
+    #[default]
+    Open = 0,
+    /// Permits are given back where one lies; none is taken.
+    Awaited = 1,
+    /// Nothing.
+    Frozen = 2,
+}
+
+const MODE: u64 = Mode::Awaited as u64 | Mode::Frozen as u64;
+const PERMIT: u64 = 1 << 2;
 /// The most permits that a word counts, and so the greatest limit.
 pub(crate) const MAX_PERMITS: usize = (1 << 24) - 1;
 const PERMITS: u64 = MAX_PERMITS as u64 * PERMIT;
-const HANDLED: u64 = 1 << 25;
+const HANDLED: u64 = 1 << 26;
 /// The upper half of what can be counted; it is moved elsewhere before the count can overflow.
 const FULL: u64 = 1 << 63;
 
@@ -50,6 +70,8 @@ pub(crate) enum Given {
     Back,
     /// The same, and so many messages are no longer counted here: the caller counts them.
     BackAndFull(u64),
+    /// Neither: messages wait, and it would be the first to lie here, which they must hear of.
+    First,
     /// Neither: only the gate can do it.
     AskGate,
 }
@@ -113,10 +135,10 @@ impl Permits {
     /// Takes half of what lies in another shard, one to be used and the rest to the own shard.
     #[cold]
     fn try_take_elsewhere(&self, home: usize) -> Attempt {
-        if self.shards[home].load(Ordering::Relaxed) & ATTENTION != 0 {
+        if self.shards[home].load(Ordering::Relaxed) & MODE != 0 {
             return Attempt::AskGate;
         }
-        // ORDERING: it comes before the take, by which a freeze that is too late for that sees it.
+        // ORDERING: it comes before the take, by which a change of mode that is too late for that sees it.
         self.moving.fetch_add(1, Ordering::AcqRel);
         let (before, after) = self.shards.split_at(home);
         // Not exact while permits move; the gate decides what this does not find.
@@ -132,11 +154,10 @@ impl Permits {
         found.map_or(Attempt::AskGate, |_| Attempt::Taken)
     }
 
-    /// Gives a permit back; true: it was not, the gate must do it.
+    /// Gives a permit back.
     #[inline]
-    #[must_use]
-    pub(crate) fn give(&self) -> bool {
-        self.give_with(self.home(), PERMIT).is_none()
+    pub(crate) fn give(&self) -> Given {
+        self.give_with(self.home(), PERMIT)
     }
 
     /// The same, and counts a message as handled.
@@ -147,19 +168,14 @@ impl Permits {
 
     #[inline]
     pub(crate) fn give_handled_at(&self, home: usize) -> Given {
-        match self.give_with(home, PERMIT + HANDLED) {
-            None => Given::AskGate,
-            Some(word) if word & FULL == 0 => Given::Back,
-            Some(_) => self.empty_count(home),
-        }
+        self.give_with(home, PERMIT + HANDLED)
     }
 
-    /// Adds `what` to a shard, and tells the word that this made; none: attention is asked for.
     #[inline]
-    fn give_with(&self, home: usize, what: u64) -> Option<u64> {
+    fn give_with(&self, home: usize, what: u64) -> Given {
         let shard = &self.shards[home];
         let mut word = shard.load(Ordering::Relaxed);
-        while word & ATTENTION == 0 {
+        while word & MODE == 0 || word & MODE == Mode::Awaited as u64 && word & PERMITS != 0 {
             // ORDERING: Release passes on what the handler did.
             match shard.compare_exchange_weak(
                 word,
@@ -167,11 +183,29 @@ impl Permits {
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Some(word + what),
+                Ok(_) if (word + what) & FULL == 0 => return Given::Back,
+                Ok(_) => return self.empty_count(home),
                 Err(seen) => word = seen,
             }
         }
-        None
+        if word & MODE == Mode::Awaited as u64 {
+            Given::First
+        } else {
+            Given::AskGate
+        }
+    }
+
+    /// Gives a permit back of which somebody is about to tell those who wait; false: only the gate can.
+    pub(crate) fn give_first(&self) -> bool {
+        self.give_first_at(self.home())
+    }
+
+    pub(crate) fn give_first_at(&self, home: usize) -> bool {
+        let give = |word| (word & Mode::Frozen as u64 == 0).then_some(word + PERMIT);
+        // ORDERING: Release passes on what the handler did.
+        self.shards[home]
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, give)
+            .is_ok()
     }
 
     /// Takes the upper half of a shard's count out.
@@ -194,43 +228,36 @@ impl Permits {
 
     // ---- under the gate's lock --------------------------------------------------------------
 
-    /// How many atomic operations it takes to freeze, and to thaw.
+    /// How many atomic operations it takes to change the mode.
     pub(crate) fn shards(&self) -> usize {
         self.shards.len()
     }
 
-    /// Sends everybody to the gate.
-    pub(crate) fn freeze(&self) {
+    /// Changes the mode, which was `from`.
+    pub(crate) fn change_mode(&self, from: Mode, to: Mode) {
         for shard in &self.shards {
-            shard.fetch_or(ATTENTION, Ordering::AcqRel);
+            shard.fetch_xor(from as u64 ^ to as u64, Ordering::AcqRel);
         }
-        // Rare and short: who moves permits has a few instructions left (I4).
-        while self.moving.load(Ordering::Acquire) != 0 {
-            yield_now();
-        }
-    }
-
-    /// Lets everybody take and give without the gate again.
-    pub(crate) fn thaw(&self) {
-        for shard in &self.shards {
-            shard.fetch_and(!ATTENTION, Ordering::AcqRel);
+        if from == Mode::Open {
+            // Rare and short: who moves permits has a few instructions left (I4).
+            while self.moving.load(Ordering::Acquire) != 0 {
+                yield_now();
+            }
         }
     }
 
-    /// Takes a permit from frozen shards; exact.
-    pub(crate) fn take_frozen(&self) -> bool {
-        self.shards.iter().any(|shard| {
-            let taken = shard.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-                (word & PERMITS != 0).then(|| word - PERMIT)
-            });
-            taken.is_ok()
-        })
+    /// Takes a permit, wherever it lies; unless the mode is `Open`, exact.
+    pub(crate) fn take(&self) -> bool {
+        self.take_up_to(1) == 1
     }
 
-    /// Takes up to `most` permits from frozen shards, and tells how many; exact.
-    pub(crate) fn take_frozen_up_to(&self, most: usize) -> usize {
+    /// Takes up to `most` permits, and tells how many; unless the mode is `Open`, exact.
+    pub(crate) fn take_up_to(&self, most: usize) -> usize {
         let mut left = most as u64;
         for shard in &self.shards {
+            if left == 0 {
+                break;
+            }
             let mut here = 0;
             let _ = shard.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
                 here = ((word & PERMITS) / PERMIT).min(left);
@@ -259,12 +286,12 @@ impl Permits {
     }
 }
 
-/// Takes `share` of the permits that lie in a shard, and says how many; none with `ATTENTION` set, and
-/// where there are none.
+/// Takes `share` of the permits that lie in a shard, and says how many; none unless the mode is `Open`,
+/// and where there are none.
 #[inline]
 fn take_from(shard: &AtomicU64, share: impl Fn(u64) -> u64) -> Option<u64> {
     let mut word = shard.load(Ordering::Relaxed);
-    while word & ATTENTION == 0 && word & PERMITS != 0 {
+    while word & MODE == 0 && word & PERMITS != 0 {
         let taken = share((word & PERMITS) / PERMIT);
         let left = word - taken * PERMIT;
         // ORDERING: Acquire pairs with the Release of the handler that gave it.
@@ -288,34 +315,45 @@ mod tests {
             assert_eq!(permits.try_take(), Attempt::Taken);
         }
         assert_eq!(permits.try_take(), Attempt::AskGate);
-        assert!(!permits.give());
+        assert_eq!(permits.give(), Given::Back);
         assert_eq!(permits.free(), 1);
     }
 
     #[test]
-    fn frozen_permits_are_taken_only_through_the_gate() {
-        let permits = Permits::new(1);
-        permits.freeze();
+    fn what_may_be_done_without_the_gate_depends_on_the_mode() {
+        let permits = Permits::with_shards(1, 1);
+        permits.change_mode(Mode::Open, Mode::Frozen);
         assert_eq!(permits.try_take(), Attempt::AskGate);
-        assert!(permits.take_frozen());
-        assert!(!permits.take_frozen());
-        assert!(permits.give());
-        permits.add(1);
-        permits.thaw();
+        assert!(permits.take());
+        assert!(!permits.take());
+        assert_eq!(permits.give(), Given::AskGate);
+        assert!(!permits.give_first());
+        permits.change_mode(Mode::Frozen, Mode::Awaited);
+        assert_eq!(permits.give_handled(), Given::First);
+        assert_eq!((permits.free(), permits.handled()), (0, 0));
+        assert!(permits.give_first());
+        assert_eq!(permits.give_handled(), Given::Back, "there is one already");
+        assert_eq!(permits.try_take(), Attempt::AskGate);
+        assert_eq!(permits.take_up_to(3), 2);
+        assert_eq!(permits.give(), Given::First);
+        assert!(permits.give_first());
+        permits.change_mode(Mode::Awaited, Mode::Open);
         assert_eq!(permits.try_take(), Attempt::Taken);
+        assert_eq!(permits.give(), Given::Back);
+        assert_eq!(permits.handled(), 1);
     }
 
     #[test]
-    fn many_frozen_permits_are_taken_at_once_from_wherever_they_lie() {
+    fn many_permits_are_taken_at_once_from_wherever_they_lie() {
         let permits = Permits::with_shards(MAX_PERMITS, 4);
-        permits.freeze();
-        assert_eq!(permits.take_frozen_up_to(0), 0);
-        assert_eq!(permits.take_frozen_up_to(5), 5);
+        permits.change_mode(Mode::Open, Mode::Frozen);
+        assert_eq!(permits.take_up_to(0), 0);
+        assert_eq!(permits.take_up_to(5), 5);
         assert_eq!(permits.free(), MAX_PERMITS - 5);
-        assert_eq!(permits.take_frozen_up_to(MAX_PERMITS), MAX_PERMITS - 5);
-        assert_eq!(permits.take_frozen_up_to(1), 0);
+        assert_eq!(permits.take_up_to(MAX_PERMITS), MAX_PERMITS - 5);
+        assert_eq!(permits.take_up_to(1), 0);
         permits.add_at(3, 2);
-        assert_eq!(permits.take_frozen_up_to(1), 1);
+        assert_eq!(permits.take_up_to(1), 1);
         assert_eq!((permits.free(), permits.handled()), (1, 0));
     }
 

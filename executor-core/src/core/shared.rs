@@ -8,7 +8,7 @@ use crossbeam_utils::CachePadded;
 use super::leftovers::Leftovers;
 use crate::cell::{CellRef, drop_quietly};
 use crate::frame;
-use crate::lane::{Lane, Link, Pushed};
+use crate::lane::{Chain, Lane, Link, Pushed};
 use crate::lifecycle::{Lifecycle, Shutdown};
 use crate::sleep::Sleepers;
 use crate::sync::plain::Mutex;
@@ -93,6 +93,14 @@ impl CoreShared {
         let lane = self.lane();
         // SAFETY: all callers own the link: a woken cell, or a stream they became the owner of.
         if unsafe { lane.push(link, true) } == Pushed::Edge {
+            self.announce(lane);
+        }
+    }
+
+    /// The same for many at once.
+    pub(crate) fn push_chain(&self, chain: Chain) {
+        let lane = self.lane();
+        if lane.push_chain(chain) == Some(Pushed::Edge) {
             self.announce(lane);
         }
     }

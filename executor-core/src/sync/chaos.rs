@@ -126,6 +126,10 @@ macro_rules! chaotic {
                 self.paused(|word| word.fetch_or(value, order))
             }
 
+            pub fn fetch_xor(&self, value: $value, order: Ordering) -> $value {
+                self.paused(|word| word.fetch_xor(value, order))
+            }
+
             pub fn fetch_min(&self, value: $value, order: Ordering) -> $value {
                 self.paused(|word| word.fetch_min(value, order))
             }

@@ -242,7 +242,10 @@ impl<'a> Runner<'a> {
         let alone = self.core.workers.len() == 1;
         let turn = Turn { core: self.core };
         let mut ran = 0_usize;
-        for slot in &me.board[..me.filled.load(Ordering::Relaxed)] {
+        let mut at = 0;
+        // Some may be appended meanwhile.
+        while let Some(slot) = me.board[..me.filled.load(Ordering::Relaxed)].get(at) {
+            at += 1;
             let link = if alone {
                 let link = slot.load(Ordering::Relaxed);
                 slot.store(ptr::null_mut(), Ordering::Relaxed);

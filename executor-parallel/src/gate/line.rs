@@ -4,15 +4,20 @@ use std::collections::VecDeque;
 
 use executor_core::engine::{Parked, Promise};
 
+use crate::permits::Mode;
+
 /// The state under the lock.
 pub(crate) struct Line {
-    pub(crate) waiters: VecDeque<(u32, Waiter)>,
+    waiters: VecDeque<(u32, Waiter)>,
+    /// How many of those who wait are callers.
+    callers: usize,
     pub(crate) limit: usize,
     /// Permits to be kept back when they come, because the limit was lowered.
     pub(crate) owed: usize,
     pub(crate) drains: Vec<Drain>,
-    pub(crate) frozen: bool,
-    /// How often nothing was the matter since something last was.
+    /// That of the permits.
+    pub(crate) mode: Mode,
+    /// How often in a row a less strict mode would have done.
     pub(crate) calm: usize,
     /// How many gave up since those were forgotten; a few of them may not be there any more.
     pub(crate) gone: usize,
@@ -37,19 +42,49 @@ impl Line {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             waiters: VecDeque::new(),
+            callers: 0,
             limit,
             owed: 0,
             drains: Vec::new(),
-            frozen: false,
+            mode: Mode::Open,
             calm: 0,
             gone: 0,
         }
     }
 
+    /// The least strict mode that does, while the executor is open.
+    pub(crate) fn needs(&self) -> Mode {
+        if self.callers != 0 || self.owed != 0 || !self.drains.is_empty() {
+            Mode::Frozen
+        } else if self.waiters.is_empty() {
+            Mode::Open
+        } else {
+            Mode::Awaited
+        }
+    }
+
+    /// How many wait, those who gave up and are not forgotten included.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiters.len()
+    }
+
     /// Lets somebody wait behind all others.
     pub(crate) fn push(&mut self, generation: u32, waiter: Waiter) {
-        self.calm = 0;
+        self.callers += usize::from(waiter.is_caller());
         self.waiters.push_back((generation, waiter));
+    }
+
+    /// Lets somebody who was the first be it again.
+    pub(crate) fn push_front(&mut self, generation: u32, waiter: Waiter) {
+        self.callers += usize::from(waiter.is_caller());
+        self.waiters.push_front((generation, waiter));
+    }
+
+    /// Takes the first.
+    pub(crate) fn pop(&mut self) -> Option<(u32, Waiter)> {
+        let (generation, waiter) = self.waiters.pop_front()?;
+        self.callers -= usize::from(waiter.is_caller());
+        Some((generation, waiter))
     }
 
     /// A message of `generation` is admitted: drains that wait for that generation wait for it too.
@@ -76,11 +111,18 @@ impl Line {
         for _ in 0..self.waiters.len() {
             match self.waiters.pop_front() {
                 Some((generation, Waiter::Caller(promise))) if !promise.is_awaited() => {
+                    self.callers -= 1;
                     self.leave(generation);
                 }
                 other => self.waiters.extend(other),
             }
         }
+    }
+}
+
+impl Waiter {
+    fn is_caller(&self) -> bool {
+        matches!(self, Self::Caller(_))
     }
 }
 

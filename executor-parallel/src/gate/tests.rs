@@ -107,7 +107,7 @@ fn who_gave_up_in_line_takes_no_place_in_it() {
     let mut kept = in_line();
     for _ in 0..1_000 {
         drop(in_line());
-        assert!(gate.lock().waiters.len() < 8, "they are looked for in time");
+        assert!(gate.lock().waiting() < 8, "they are looked for in time");
     }
     assert_eq!((gate.waiting(), gate.count()), (1, 2));
     gate.give(generation);

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 
 use executor_parallel::{
     Envelope, ExecuteError, MissingService, ParallelExecutor, PolicyContext, RejectReason,
@@ -429,4 +429,86 @@ fn metrics_tell_the_limits_and_who_waits() {
             submission.expect("room").await.expect("handled");
         }
     });
+}
+
+/// Holds all workers until the barrier is passed once more, so that one takes all that is submitted meanwhile
+/// at once.
+async fn hold(core: &WorkerCore) -> Arc<Barrier> {
+    let workers = core.metrics().workers;
+    let (started, held) = (Gate::new(), Arc::new(Barrier::new(1 + workers)));
+    for _ in 0..workers {
+        let (started, held) = (started.clone(), Arc::clone(&held));
+        let wait = move || {
+            started.one();
+            held.wait();
+        };
+        core.spawn_fn_detached(wait).expect("open");
+    }
+    started.pass_times(workers as u32).await;
+    held
+}
+
+#[test]
+fn who_waits_gets_a_permit_although_who_gave_it_back_is_blocked_by_the_next_message() {
+    run(Host::Threads, |core| async move {
+        let executor = limited(&core, 16);
+        let held = hold(&core).await;
+        let (sender, receiver) = mpsc::channel();
+        let receiver = Arc::new(Mutex::new(receiver));
+        for at in 0..17 {
+            let (sender, receiver) = (sender.clone(), Arc::clone(&receiver));
+            let handler = move |_, _| async move {
+                if at == 1 {
+                    // Until the last has run, which waits for a permit.
+                    receiver.lock().expect("whole").recv().expect("it comes");
+                } else if at == 16 {
+                    sender.send(()).expect("it is heard");
+                }
+                Ok::<_, Infallible>(())
+            };
+            executor
+                .submit_detached(Envelope::new(()), handler)
+                .expect("room");
+        }
+        assert_eq!(executor.metrics().waiting, 1);
+        held.wait();
+        assert_eq!(executor.drain(DEADLINE).await.still_running, 0);
+        assert_eq!(executor.metrics().totals.handled, 17);
+    });
+}
+
+#[test]
+fn a_caller_behind_messages_gets_a_permit_although_who_gave_it_back_is_blocked() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    let core = WorkerCore::threads(1).build().expect("a thread");
+    let executor = limited(&core, 16);
+    let held = runtime.block_on(hold(&core));
+    let blocked = Gate::new();
+    let (sender, receiver) = mpsc::channel();
+    let receiver = Arc::new(Mutex::new(receiver));
+    for at in 0..17 {
+        let (blocked, receiver) = (blocked.clone(), Arc::clone(&receiver));
+        let handler = move |_, _| async move {
+            if at == 2 {
+                // Two permits are back, and one message waits in line.
+                blocked.one();
+                receiver.lock().expect("whole").recv().expect("it comes");
+            }
+            Ok::<_, Infallible>(())
+        };
+        executor
+            .submit_detached(Envelope::new(()), handler)
+            .expect("room");
+    }
+    held.wait();
+    runtime.block_on(async {
+        blocked.pass().await;
+        let unblock = move |_, _| async move { Ok::<_, Infallible>(sender.send(())) };
+        let unblocked = executor.execute(Envelope::new(()), unblock).await;
+        assert_eq!(unblocked.expect("a permit"), Ok(()));
+        assert_eq!(executor.drain(DEADLINE).await.still_running, 0);
+    });
+    assert_eq!(executor.metrics().totals.handled, 18);
 }

@@ -1,13 +1,14 @@
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
 use super::*;
 use crate::core::WorkerCore;
+use crate::engine::after_batch;
 use crate::time::clock::VirtualClock;
-use crate::worker::{MAX_BATCH, OnDuty};
+use crate::worker::{MAX_BATCH, OnDuty, SPARE, WORTHWHILE};
 
 /// A core whose workers the test runs by hand; what is left at its end is aborted.
 struct Unhosted(WorkerCore);
@@ -252,4 +253,62 @@ fn drains_of_a_core_that_were_given_up_are_forgotten() {
         1,
         "the last is not known to be gone"
     );
+}
+
+/// Tasks of one batch, each of which puts something off and notes its number, as does what was put off, with 100
+/// added; the second tells what was put off.
+fn put_off_by(
+    core: &WorkerCore,
+    tasks: usize,
+) -> (mpsc::Receiver<usize>, mpsc::Receiver<(usize, bool)>) {
+    let (ran, order) = mpsc::channel();
+    let (tells, put_off) = mpsc::channel();
+    for at in 0..tasks {
+        let (this, ran, tells) = (core.clone(), ran.clone(), tells.clone());
+        let task = move || {
+            let after = ran.clone();
+            let call = || Some(move || after.send(at + 100).expect("it is heard"));
+            tells
+                .send((at, after_batch(&this, call)))
+                .expect("it is heard");
+            ran.send(at).expect("it is heard");
+        };
+        core.spawn_fn_detached(task).expect("open");
+    }
+    (order, put_off)
+}
+
+#[test]
+fn what_is_put_off_runs_behind_the_batch_while_much_of_it_is_left_and_there_is_room() {
+    let core = unhosted(1);
+    let (order, put_off) = {
+        let _duty = OnDuty::new(&core.handle.0, 0);
+        let channels = put_off_by(&core, MAX_BATCH);
+        assert!(Runner::new(&core.handle.0, 0).run_batch());
+        channels
+    };
+    let are_put_off = SPARE.min(MAX_BATCH - WORTHWHILE);
+    let expected = (0..MAX_BATCH).map(|at| (at, at < are_put_off));
+    assert!(put_off.try_iter().eq(expected));
+    let expected = (0..MAX_BATCH).chain((0..are_put_off).map(|at| at + 100));
+    assert!(order.try_iter().eq(expected));
+    // Nobody on duty is the worker: there is no batch.
+    assert!(!after_batch(&core, || Some(|| ())));
+}
+
+#[test]
+fn what_is_put_off_is_taken_with_the_batch_of_a_worker_that_is_held_up() {
+    let core = unhosted(2);
+    let worker = &core.handle.0.workers[0];
+    let (ran, heard) = mpsc::channel();
+    {
+        let _duty = OnDuty::new(&core.handle.0, 0);
+        (0..WORTHWHILE).for_each(|_| push(&core));
+        worker.fill(worker.lane.take(), MAX_BATCH);
+        let call = || Some(move || ran.send(()).expect("it is heard"));
+        assert!(after_batch(&core, call));
+    }
+    let _duty = OnDuty::new(&core.handle.0, 1);
+    assert!(Runner::new(&core.handle.0, 1).run_batch());
+    assert_eq!(heard.try_iter().count(), 1);
 }

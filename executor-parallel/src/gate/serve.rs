@@ -1,0 +1,194 @@
+//! How permits come to those who wait for them.
+//!
+//! # Who serves
+//! | the first in line | who hands a permit on | how many at a time |
+//! | --- | --- | --- |
+//! | a message, and no caller behind it | who gives it back, or who gave the first back when its worker has done its batch | that one, or all that are free |
+//! | anybody, while a caller waits | who gives it back | that one |
+//! | anybody, while a drain counts, permits are owed or the executor is closed | the same, under one lock with the count | that one, then all that are free |
+//!
+//! Permits that are free while somebody waits are therefore those that somebody is about to hand on. A
+//! message could run no sooner than the worker comes to it, or another that takes its place (`worker`): a
+//! caller could, and so is served at once.
+
+use executor_core::engine::{Granted, Limiter, after_batch, check_exit};
+
+use super::Gate;
+use super::line::{Line, Waiter};
+use crate::permits::Mode;
+
+/// How many messages get their permits under one lock.
+const MANY: usize = 64;
+
+impl Gate {
+    /// Gives a permit back for which messages wait: to the first of them now or, if more are likely to come
+    /// back meanwhile, to be handed on with those when the worker that this thread is has done its batch.
+    #[cold]
+    pub(super) fn give_first(&self, generation: u32) {
+        let is_put_off = after_batch(&self.core, || {
+            let gate = self.me.upgrade()?;
+            // If the core is aborted meanwhile, so is the executor, and nobody waits any more.
+            let serve = move || gate.serve(None);
+            self.permits.give_first().then_some(serve)
+        });
+        if !is_put_off {
+            self.serve(Some(generation));
+        }
+    }
+
+    /// Hands all permits that are free to messages; false: there is more to be seen to.
+    fn serve_messages(&self) -> bool {
+        loop {
+            let mut line = self.lock();
+            if self.is_closed() || line.needs() == Mode::Frozen {
+                return false;
+            }
+            let permits = self.permits.take_up_to(line.waiting().min(MANY));
+            let mut granted = Granted::new();
+            for _ in 0..permits {
+                if let Some((_, Waiter::Message(message))) = line.pop() {
+                    granted.push(message);
+                }
+            }
+            self.relax_if_calm(&mut line);
+            drop(line);
+            granted.release(&self.core);
+            if permits < MANY {
+                return true;
+            }
+        }
+    }
+
+    /// Hands a permit of a message that is over on, if nobody drains, nothing is owed, and all is open.
+    ///
+    /// # Errors
+    /// The message's generation, when that is not so.
+    fn pass_on_simply(&self, mut finished: u32) -> Result<(), u32> {
+        loop {
+            let mut line = self.lock();
+            if line.owed != 0 || !line.drains.is_empty() || self.is_closed() {
+                return Err(finished);
+            }
+            let next = line.pop();
+            if next.is_none() {
+                self.permits.add(1);
+            }
+            self.relax_if_calm(&mut line);
+            drop(line);
+            let Some((generation, waiter)) = next else {
+                return Ok(());
+            };
+            if self.hand_over(waiter) {
+                return Ok(());
+            }
+            finished = generation;
+        }
+    }
+
+    /// Gives a permit to who waited for it; false: the caller has gone meanwhile, and it goes on.
+    fn hand_over(&self, waiter: Waiter) -> bool {
+        match waiter {
+            Waiter::Caller(promise) => promise.fulfil(()),
+            Waiter::Message(parked) => {
+                parked.release(&self.core);
+                true
+            }
+        }
+    }
+
+    /// Hands permits on, settles what is owed and what drains count; `finished` is the generation of a
+    /// message that gives its permit back.
+    #[cold]
+    pub(super) fn serve(&self, finished: Option<u32>) {
+        let mut finished = match finished {
+            Some(generation) => match self.pass_on_simply(generation) {
+                Ok(()) => return,
+                Err(generation) => Some(generation),
+            },
+            None if self.serve_messages() => return,
+            None => None,
+        };
+        // Whether the only permit there can be for those who wait is that of the message.
+        let mut is_one = finished.is_some();
+        loop {
+            let mut line = self.lock();
+            let mut turned_away = Vec::new();
+            // Together under the lock: a drain that begins counts the message either as in flight and
+            // sees it leave, or neither.
+            let passed_on = finished.take().and_then(|generation| {
+                line.leave(generation);
+                let next = self.pass_on(&mut line, &mut turned_away);
+                if next.is_none() {
+                    self.permits.add(1);
+                }
+                next
+            });
+            is_one &= passed_on.is_some();
+            let next = passed_on.or_else(|| {
+                self.settle_owed(&mut line);
+                self.next_served(&mut line, &mut turned_away, || self.permits.take())
+            });
+            let drained: Vec<_> = line
+                .drains
+                .extract_if(.., |drain| drain.left == 0)
+                .collect();
+            self.relax_if_calm(&mut line);
+            let is_over = self.is_closed() && self.in_flight(&line) == 0;
+            drop(line);
+            // Dropped here and not under the lock: this wakes them.
+            drop(turned_away);
+            for drain in drained {
+                drain.done.fulfil(());
+            }
+            let Some((generation, waiter)) = next else {
+                if is_over {
+                    // The workers of a closed core may have stayed for this executor alone.
+                    check_exit(&self.core);
+                }
+                return;
+            };
+            if !self.hand_over(waiter) {
+                finished = Some(generation);
+            } else if is_one {
+                return;
+            }
+        }
+    }
+
+    /// The first in line, with the permit of a message that is over.
+    fn pass_on(&self, line: &mut Line, turned_away: &mut Vec<Waiter>) -> Option<(u32, Waiter)> {
+        if line.owed > 0 || self.is_aborting() {
+            return None;
+        }
+        self.next_served(line, turned_away, || true)
+    }
+
+    /// The first in line, with a permit if `take` has one; or, in an abort, anybody, to be turned away or aborted.
+    fn next_served(
+        &self,
+        line: &mut Line,
+        turned_away: &mut Vec<Waiter>,
+        take: impl Fn() -> bool,
+    ) -> Option<(u32, Waiter)> {
+        loop {
+            let (generation, waiter) = line.pop()?;
+            match &waiter {
+                Waiter::Caller(promise) if self.is_aborting() || !promise.is_awaited() => {
+                    line.leave(generation);
+                    // Dropped, the promise tells a caller who still waits that it is over.
+                    turned_away.push(waiter);
+                }
+                Waiter::Message(_) if self.is_aborting() => {
+                    // It runs without a permit, only to be aborted, and will give one back.
+                    line.owed += 1;
+                    return Some((generation, waiter));
+                }
+                _ if take() => return Some((generation, waiter)),
+                _ => {
+                    line.push_front(generation, waiter);
+                    return None;
+                }
+            }
+        }
+    }
+}
