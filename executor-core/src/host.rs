@@ -1,5 +1,7 @@
 //! Where workers run: on threads of the core's own, or as tasks of a tokio runtime.
 
+mod usher;
+
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -7,10 +9,11 @@ use std::thread;
 
 use tokio::runtime::Handle;
 
+pub(crate) use self::usher::Usher;
 use crate::core::CoreShared;
 use crate::error::BuildError;
 use crate::pool;
-use crate::worker::{OnDuty, Pace, Rest, Runner};
+use crate::worker::{OnDuty, Pace, Rest, Runner, Worker};
 
 /// How many looks a searching thread takes before it parks: about 10 us.
 const PATIENCE: u32 = 1_000;
@@ -115,6 +118,7 @@ pub(crate) fn start_tasks(core: &Arc<CoreShared>, handle: &Handle) {
         let mut worker = WorkerTask::new(core, index);
         handle.spawn(poll_fn(move |context| worker.poll(context)));
     }
+    usher::start_ushers(core, handle);
 }
 
 /// A worker as a task; dropped by a runtime that shuts down, it leaves its work to the others.
@@ -141,7 +145,7 @@ impl WorkerTask {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let core = &*self.core;
-        let parker = &core.workers[self.index].parker;
+        let Worker { parker, usher, .. } = &*core.workers[self.index];
         if self.asleep {
             if parker.poll_park(context).is_pending() {
                 return Poll::Pending;
@@ -152,7 +156,11 @@ impl WorkerTask {
         let _duty = OnDuty::new(core, self.index);
         let mut runner = Runner::resumed(core, self.index, self.searching, self.pace);
         let verdict = loop {
-            if (0..BATCHES_PER_POLL).all(|_| runner.run_batch()) {
+            let mut batches = 0;
+            while batches < BATCHES_PER_POLL && runner.run_batch() {
+                batches += if usher.is_out() { BATCHES_PER_POLL } else { 1 };
+            }
+            if batches >= BATCHES_PER_POLL {
                 context.waker().wake_by_ref();
                 break Poll::Pending;
             }

@@ -21,6 +21,7 @@ use std::sync::atomic::AtomicPtr;
 
 pub(crate) use self::runner::{Pace, Rest, Runner};
 use crate::core::CoreShared;
+use crate::host::Usher;
 use crate::lane::{Lane, Link, List};
 use crate::park::Parker;
 use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -44,6 +45,7 @@ pub(crate) struct Worker {
     /// Slots below this one may be filled.
     filled: AtomicUsize,
     pub(crate) parker: Parker,
+    pub(crate) usher: Usher,
     /// 1: it sleeps, or has left, and does not come for what is in its lane; a hint.
     rests: AtomicU8,
     /// Written by the worker alone.
@@ -115,6 +117,7 @@ impl Worker {
             board: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
             filled: AtomicUsize::new(0),
             parker: Parker::new(),
+            usher: Usher::new(),
             rests: AtomicU8::new(0),
             counts: WorkerCounts::default(),
         }

@@ -138,7 +138,7 @@ impl CoreShared {
     #[inline]
     pub(crate) fn wake_one(&self) {
         if let Some(worker) = self.sleepers.wake_one() {
-            self.workers[worker].parker.wake();
+            self.wake([worker]);
         }
     }
 
@@ -146,14 +146,22 @@ impl CoreShared {
     #[inline]
     pub(crate) fn wake_for_work(&self) {
         if let Some(worker) = self.sleepers.wake_for_work() {
+            self.wake([worker]);
+        }
+    }
+
+    /// Wakes workers, which are to run beside this thread.
+    fn wake(&self, workers: impl IntoIterator<Item = usize>) {
+        for worker in workers {
             self.workers[worker].parker.wake();
+        }
+        if let Some(me) = worker::here(self) {
+            self.workers[me].usher.send();
         }
     }
 
     fn wake_all(&self) {
-        for worker in self.sleepers.wake_all() {
-            self.workers[worker].parker.wake();
-        }
+        self.wake(self.sleepers.wake_all());
     }
 
     pub(crate) fn wake_keeper(&self) {
@@ -178,6 +186,11 @@ impl CoreShared {
     /// Whether workers leave when there is nothing left.
     pub(crate) fn is_closed(&self) -> bool {
         self.phase.load(Ordering::Acquire) >= STOPPING
+    }
+
+    /// Whether the last worker has left.
+    pub(crate) fn is_left(&self) -> bool {
+        self.running.load(Ordering::SeqCst) == 0
     }
 
     /// Whether a worker without work may leave.
@@ -228,6 +241,7 @@ impl CoreShared {
         if last {
             self.resolve(|_| true);
             self.end_timers();
+            self.workers.iter().for_each(|worker| worker.usher.wake());
         } else {
             self.note_quiet();
         }

@@ -1,9 +1,10 @@
 //! Workers, their ends, and work that makes work.
 
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -16,7 +17,16 @@ use crate::outcomes::block_on;
 
 /// Runs a test on two threads, and on both kinds of runtime, under the deadline.
 fn on_every_host<F: Future<Output = ()>>(test: impl Fn(WorkerCore) -> F) {
-    for host in 0..3 {
+    on_hosts(0..3, test);
+}
+
+/// The same without the runtime that has one thread.
+fn on_two_threads<F: Future<Output = ()>>(test: impl Fn(WorkerCore) -> F) {
+    on_hosts(0..2, test);
+}
+
+fn on_hosts<F: Future<Output = ()>>(hosts: Range<usize>, test: impl Fn(WorkerCore) -> F) {
+    for host in hosts {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         if host == 1 {
             runtime = tokio::runtime::Builder::new_multi_thread();
@@ -260,4 +270,45 @@ fn cores_made_and_dropped_leave_no_thread_and_no_descriptor_behind() {
     // Tests beside this one open and close some of their own.
     let most = before + 64;
     eventually("descriptors are left", || descriptors() <= most);
+}
+
+/// Two tasks, of which each blocks its thread until the other runs; whether they have met.
+async fn meet(core: &WorkerCore) -> bool {
+    let channels: [_; 2] = std::array::from_fn(|_| mpsc::channel());
+    let [(to_first, first), (to_last, last)] = channels;
+    let both = [(to_last, first), (to_first, last)].map(|(other, own)| {
+        let meets = move || {
+            other.send(()).expect("it is heard");
+            own.recv_timeout(DEADLINE / 2).is_ok()
+        };
+        core.spawn_fn(meets).expect("open")
+    });
+    let met = join_all(both).await;
+    met.into_iter().all(|met| met.expect("handled"))
+}
+
+#[test]
+fn tasks_that_come_together_run_beside_each_other_also_when_they_block() {
+    on_two_threads(|core| async move {
+        for round in 0..100 {
+            assert!(meet(&core).await, "round {round}");
+        }
+    });
+}
+
+#[test]
+fn what_a_task_spawns_runs_beside_it_also_when_it_blocks() {
+    on_two_threads(|core| async move {
+        for round in 0..100 {
+            let inner = core.clone();
+            let blocks = move || {
+                let (tell, told) = mpsc::channel();
+                let tells = move || tell.send(()).expect("it is heard");
+                inner.spawn_fn_detached(tells).expect("open");
+                told.recv_timeout(DEADLINE / 2).is_ok()
+            };
+            let told = core.spawn_fn(blocks).expect("open").await;
+            assert!(told.expect("handled"), "round {round}");
+        }
+    });
 }

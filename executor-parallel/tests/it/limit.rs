@@ -450,31 +450,33 @@ async fn hold(core: &WorkerCore) -> Arc<Barrier> {
 
 #[test]
 fn who_waits_gets_a_permit_although_who_gave_it_back_is_blocked_by_the_next_message() {
-    run(Host::Threads, |core| async move {
-        let executor = limited(&core, 16);
-        let held = hold(&core).await;
-        let (sender, receiver) = mpsc::channel();
-        let receiver = Arc::new(Mutex::new(receiver));
-        for at in 0..17 {
-            let (sender, receiver) = (sender.clone(), Arc::clone(&receiver));
-            let handler = move |_, _| async move {
-                if at == 1 {
-                    // Until the last has run, which waits for a permit.
-                    receiver.lock().expect("whole").recv().expect("it comes");
-                } else if at == 16 {
-                    sender.send(()).expect("it is heard");
-                }
-                Ok::<_, Infallible>(())
-            };
-            executor
-                .submit_detached(Envelope::new(()), handler)
-                .expect("room");
-        }
-        assert_eq!(executor.metrics().waiting, 1);
-        held.wait();
-        assert_eq!(executor.drain(DEADLINE).await.still_running, 0);
-        assert_eq!(executor.metrics().totals.handled, 17);
-    });
+    for host in [Host::Threads, Host::TokioMany] {
+        run(host, |core| async move {
+            let executor = limited(&core, 16);
+            let held = hold(&core).await;
+            let (sender, receiver) = mpsc::channel();
+            let receiver = Arc::new(Mutex::new(receiver));
+            for at in 0..17 {
+                let (sender, receiver) = (sender.clone(), Arc::clone(&receiver));
+                let handler = move |_, _| async move {
+                    if at == 1 {
+                        // Until the last has run, which waits for a permit.
+                        receiver.lock().expect("whole").recv().expect("it comes");
+                    } else if at == 16 {
+                        sender.send(()).expect("it is heard");
+                    }
+                    Ok::<_, Infallible>(())
+                };
+                executor
+                    .submit_detached(Envelope::new(()), handler)
+                    .expect("room");
+            }
+            assert_eq!(executor.metrics().waiting, 1);
+            held.wait();
+            assert_eq!(executor.drain(DEADLINE).await.still_running, 0);
+            assert_eq!(executor.metrics().totals.handled, 17);
+        });
+    }
 }
 
 #[test]

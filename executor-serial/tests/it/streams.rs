@@ -96,35 +96,39 @@ fn ten_streams_of_a_hundred_are_each_in_order() {
 
 #[test]
 fn a_handler_that_blocks_its_thread_delays_its_own_stream_alone() {
-    run(Host::Threads, |core| async move {
-        let executor: SerialExecutor<u64> = SerialExecutor::builder(&core).build().expect("legal");
-        let (go_on, gate) = mpsc::channel::<()>();
-        let (tell, told) = tokio::sync::oneshot::channel();
-        let blocking = executor.try_submit(0, Envelope::new(()), move |_, _| async move {
-            tell.send(()).expect("somebody waits");
-            gate.recv_timeout(DEADLINE).expect("told in time");
-            Ok::<_, Infallible>(())
-        });
-        told.await.expect("it starts");
-        let order = Order::default();
-        let behind = executor.try_submit(0, Envelope::new(7), noting!(order));
-        // More than a batch, from one thread: some of them lie in the lane of the blocked worker.
-        for round in 0..5 {
-            let others = (1..500).map(|key| {
-                let echo =
-                    |message: Envelope<u64>, _| async move { Ok::<_, Infallible>(message.payload) };
-                (executor.try_submit(key, Envelope::new(key), echo)).expect("room")
+    for host in [Host::Threads, Host::TokioMany] {
+        run(host, |core| async move {
+            let executor: SerialExecutor<u64> =
+                SerialExecutor::builder(&core).build().expect("legal");
+            let (go_on, gate) = mpsc::channel::<()>();
+            let (tell, told) = tokio::sync::oneshot::channel();
+            let blocking = executor.try_submit(0, Envelope::new(()), move |_, _| async move {
+                tell.send(()).expect("somebody waits");
+                gate.recv_timeout(DEADLINE).expect("told in time");
+                Ok::<_, Infallible>(())
             });
-            let others: Vec<_> = others.collect();
-            for (key, outcome) in (1..).zip(join_all(others).await) {
-                assert_eq!(outcome.expect("handled"), key, "round {round}");
+            told.await.expect("it starts");
+            let order = Order::default();
+            let behind = executor.try_submit(0, Envelope::new(7), noting!(order));
+            // More than a batch, from one thread: some of them lie in the lane of the blocked worker.
+            for round in 0..5 {
+                let others = (1..500).map(|key| {
+                    let echo = |message: Envelope<u64>, _| async move {
+                        Ok::<_, Infallible>(message.payload)
+                    };
+                    (executor.try_submit(key, Envelope::new(key), echo)).expect("room")
+                });
+                let others: Vec<_> = others.collect();
+                for (key, outcome) in (1..).zip(join_all(others).await) {
+                    assert_eq!(outcome.expect("handled"), key, "round {round}");
+                }
             }
-        }
-        assert!(order.lock().expect("whole").is_empty());
-        go_on.send(()).expect("it waits");
-        blocking.expect("room").await.expect("handled");
-        assert_eq!(behind.expect("room").await.expect("handled"), 7);
-    });
+            assert!(order.lock().expect("whole").is_empty());
+            go_on.send(()).expect("it waits");
+            blocking.expect("room").await.expect("handled");
+            assert_eq!(behind.expect("room").await.expect("handled"), 7);
+        });
+    }
 }
 
 #[test]
