@@ -13,6 +13,7 @@ use executor_core::{
 use crate::builder::{MAX_CONCURRENCY, ParallelBuilder};
 use crate::execute::Execute;
 use crate::gate::Gate;
+use crate::hold::Holds;
 
 /// Runs at most a given number of handlers at a time, in no order.
 ///
@@ -37,15 +38,18 @@ use crate::gate::Gate;
 pub struct ParallelExecutor {
     pub(crate) gate: Arc<Gate>,
     /// Dropped with the last handle.
-    _life: Arc<Life>,
+    pub(crate) life: Arc<Life>,
 }
 
-/// What ends with the last handle of an executor: what is delayed.
-struct Life(Arc<Gate>);
+/// What ends with the last handle of an executor: what is delayed, and the submission of messages.
+pub(crate) struct Life {
+    gate: Arc<Gate>,
+    pub(crate) holds: Holds,
+}
 
 impl Drop for Life {
     fn drop(&mut self) {
-        self.0.abandon_delayed();
+        self.gate.abandon_delayed();
     }
 }
 
@@ -72,10 +76,13 @@ impl ParallelExecutor {
     }
 
     pub(crate) fn new(gate: Arc<Gate>) -> Self {
-        let life = Life(Arc::clone(&gate));
+        let life = Life {
+            gate: Arc::clone(&gate),
+            holds: Holds::new(&gate),
+        };
         Self {
             gate,
-            _life: Arc::new(life),
+            life: Arc::new(life),
         }
     }
 

@@ -122,7 +122,7 @@ impl Gate {
         if self.is_closed() {
             return Err(RejectReason::Closed);
         }
-        let behind_messages = line.needs() == Mode::Awaited;
+        let behind_messages = line.mode == Mode::Awaited;
         self.restrict(&mut line, Mode::Frozen);
         line.admit(generation);
         if self.take_if_first(&line) {
@@ -137,7 +137,6 @@ impl Gate {
         self.counts.waited();
         let (promise, granted) = promise();
         line.push(generation, Waiter::Caller(promise));
-        self.relax_if_calm(&mut line);
         drop(line);
         if behind_messages {
             // Whoever is to serve those may come to it late, as is good enough for them.
@@ -187,45 +186,47 @@ impl Gate {
         }
         self.restrict(&mut line, Mode::Awaited);
         line.admit(generation);
-        let served = if self.take_if_first(&line) {
-            Some(message)
+        if self.take_if_first(&line) {
+            self.relax_if_calm(&mut line);
+            drop(line);
+            message.release(&self.core);
         } else {
             line.push(generation, Waiter::Message(message));
-            None
-        };
-        self.relax_if_calm(&mut line);
-        drop(line);
-        if let Some(message) = served {
-            message.release(&self.core);
         }
         Ok(())
     }
 
     /// Gives a permit back, to the first in line if somebody waits.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn give(&self, generation: u32) {
         match self.permits.give() {
             Given::Back => {}
-            Given::BackAndFull(counted) => self.counts.handled(counted),
-            Given::First => self.give_first(generation),
-            Given::AskGate => self.serve(Some(generation)),
+            given => self.look_after(given, generation, false),
         }
     }
 
     /// Counts a message as handled and gives its permit back, in one.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn give_handled(&self, generation: u32) {
         match self.permits.give_handled() {
             Given::Back => {}
-            Given::BackAndFull(counted) => self.counts.handled(counted),
-            Given::First => {
-                self.counts.ended(Ended::VALUE);
-                self.give_first(generation);
-            }
-            Given::AskGate => {
-                self.counts.ended(Ended::VALUE);
-                self.serve(Some(generation));
-            }
+            given => self.look_after(given, generation, true),
+        }
+    }
+
+    /// What is left to be done about a permit, and about the count of its message if that is handled.
+    #[cold]
+    fn look_after(&self, given: Given, generation: u32, handled: bool) {
+        if let Given::BackAndFull(counted) = given {
+            return self.counts.handled(counted);
+        }
+        if handled {
+            self.counts.ended(Ended::VALUE);
+        }
+        if given == Given::First {
+            self.give_first(generation);
+        } else {
+            self.serve(Some(generation));
         }
     }
 
@@ -245,10 +246,8 @@ impl Gate {
 
     /// Lets everybody do without the lock what nothing forbids any more.
     fn relax_if_calm(&self, line: &mut Line) {
-        if !line.drains.is_empty() {
-            // Nobody hears of a drain that was given up: it keeps nothing from being calm.
-            line.drains.retain(|drain| drain.done.is_awaited());
-        }
+        // Nobody hears of a drain that was given up: it keeps nothing from being calm.
+        line.drains.retain(|drain| drain.done.is_awaited());
         let needed = if self.is_closed() {
             Mode::Frozen
         } else {

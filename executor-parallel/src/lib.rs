@@ -6,6 +6,7 @@ mod delay;
 mod execute;
 mod executor;
 mod gate;
+mod hold;
 mod lifecycle;
 #[cfg(all(loom, test))]
 mod model;

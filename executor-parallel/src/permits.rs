@@ -43,7 +43,10 @@ pub(crate) enum Mode {
     Frozen = 2,
 }
 
-const MODE: u64 = Mode::Awaited as u64 | Mode::Frozen as u64;
+const OPEN: u64 = Mode::Open as u64;
+const AWAITED: u64 = Mode::Awaited as u64;
+const FROZEN: u64 = Mode::Frozen as u64;
+const MODE: u64 = AWAITED | FROZEN;
 const PERMIT: u64 = 1 << 2;
 /// The most permits that a word counts, and so the greatest limit.
 pub(crate) const MAX_PERMITS: usize = (1 << 24) - 1;
@@ -86,11 +89,23 @@ pub(crate) struct Permits {
 /// Shards for each processor: threads are as many at least, and few of them should share one.
 const SHARDS_PER_PROCESSOR: usize = 4;
 
+/// How many shards there are of what threads should not share, a power of two.
+pub(crate) fn shards() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (SHARDS_PER_PROCESSOR * processors)
+        .next_power_of_two()
+        .clamp(1, 64)
+}
+
+/// This thread's shard, of a power of two.
+#[inline]
+pub(crate) fn home_of_thread(shards: usize) -> usize {
+    thread_number() & (shards - 1)
+}
+
 impl Permits {
     pub(crate) fn new(permits: usize) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let shards = (SHARDS_PER_PROCESSOR * processors).next_power_of_two();
-        Self::with_shards(permits, shards.clamp(1, 64))
+        Self::with_shards(permits, shards())
     }
 
     /// Permits in so many shards, a power of two.
@@ -114,7 +129,7 @@ impl Permits {
     }
 
     fn home(&self) -> usize {
-        thread_number() & (self.shards.len() - 1)
+        home_of_thread(self.shards.len())
     }
 
     /// Takes a permit, from the own shard or another.
@@ -173,9 +188,39 @@ impl Permits {
 
     #[inline]
     fn give_with(&self, home: usize, what: u64) -> Given {
+        self.give_while(home, what, |word| word & MODE == 0)
+            .unwrap_or_else(|_| self.give_slowly(home, what))
+    }
+
+    /// The same, when the mode was not `Open`.
+    #[inline(never)]
+    fn give_slowly(&self, home: usize, what: u64) -> Given {
+        let may_give = |word| match word & MODE {
+            OPEN => true,
+            AWAITED => word & PERMITS != 0,
+            _ => false,
+        };
+        self.give_while(home, what, may_give)
+            .unwrap_or_else(|word| match word & MODE {
+                AWAITED => Given::First,
+                _ => Given::AskGate,
+            })
+    }
+
+    /// Adds `what` to a shard if its word is as it should be.
+    ///
+    /// # Errors
+    /// The word that is not.
+    #[inline(always)]
+    fn give_while(
+        &self,
+        home: usize,
+        what: u64,
+        may_give: impl Fn(u64) -> bool,
+    ) -> Result<Given, u64> {
         let shard = &self.shards[home];
         let mut word = shard.load(Ordering::Relaxed);
-        while word & MODE == 0 || word & MODE == Mode::Awaited as u64 && word & PERMITS != 0 {
+        while may_give(word) {
             // ORDERING: Release passes on what the handler did.
             match shard.compare_exchange_weak(
                 word,
@@ -183,16 +228,12 @@ impl Permits {
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
-                Ok(_) if (word + what) & FULL == 0 => return Given::Back,
-                Ok(_) => return self.empty_count(home),
+                Ok(_) if (word + what) & FULL == 0 => return Ok(Given::Back),
+                Ok(_) => return Ok(self.empty_count(home)),
                 Err(seen) => word = seen,
             }
         }
-        if word & MODE == Mode::Awaited as u64 {
-            Given::First
-        } else {
-            Given::AskGate
-        }
+        Err(word)
     }
 
     /// Gives a permit back of which somebody is about to tell those who wait; false: only the gate can.
@@ -201,7 +242,7 @@ impl Permits {
     }
 
     pub(crate) fn give_first_at(&self, home: usize) -> bool {
-        let give = |word| (word & Mode::Frozen as u64 == 0).then_some(word + PERMIT);
+        let give = |word| (word & FROZEN == 0).then_some(word + PERMIT);
         // ORDERING: Release passes on what the handler did.
         self.shards[home]
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, give)

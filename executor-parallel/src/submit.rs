@@ -1,7 +1,6 @@
 //! Messages for the workers: admitted now, when there is a permit, or not at all.
 
 use std::future::Future;
-use std::sync::Arc;
 
 use executor_core::engine::{Draft, Parked, Receipt, admit_message, block_on, must_not_block};
 use executor_core::{Envelope, ExecuteError, PolicyContext, RejectReason, Rejected, Submission};
@@ -231,8 +230,8 @@ impl ParallelExecutor {
         E: Send + 'static,
         R: Receipt<T, E, M>,
     {
-        let gate = Arc::clone(&self.gate);
-        admit_message(&self.gate.core, gate, generation, message, admit)
+        let hold = self.life.holds.here();
+        admit_message(&self.gate.core, hold, generation, message, admit)
     }
 
     /// What follows a wait for a permit.

@@ -53,6 +53,7 @@ impl Line {
     }
 
     /// The least strict mode that does, while the executor is open.
+    #[inline]
     pub(crate) fn needs(&self) -> Mode {
         if self.callers != 0 || self.owed != 0 || !self.drains.is_empty() {
             Mode::Frozen
@@ -72,6 +73,9 @@ impl Line {
     pub(crate) fn push(&mut self, generation: u32, waiter: Waiter) {
         self.callers += usize::from(waiter.is_caller());
         self.waiters.push_back((generation, waiter));
+        if self.needs() == self.mode {
+            self.calm = 0;
+        }
     }
 
     /// Lets somebody who was the first be it again.

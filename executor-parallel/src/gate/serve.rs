@@ -73,7 +73,10 @@ impl Gate {
             if next.is_none() {
                 self.permits.add(1);
             }
-            self.relax_if_calm(&mut line);
+            // Whoever is the last of all comes back here.
+            if next.is_none() || line.mode == Mode::Frozen && line.needs() == Mode::Awaited {
+                self.relax_if_calm(&mut line);
+            }
             drop(line);
             let Some((generation, waiter)) = next else {
                 return Ok(());
