@@ -311,7 +311,7 @@ pub struct CoreMetrics {
     pub napping: usize,
     /// Tasks without a stream that wait for a wake now.
     pub waiting: usize,
-    /// Tasks and slices of streams run so far.
+    /// Tasks and slices of streams run so far, and what they put off until the end of a batch.
     pub runs: u64,
     /// How often a worker took from another.
     pub steals: u64,

@@ -291,8 +291,8 @@ impl Granted {
 /// Puts off what `make` makes until the batch that this thread runs, as a worker of `core`, is done; true: it
 /// runs then, here or on a worker that takes it from here, or is dropped if the core is aborted.
 ///
-/// False: little is left of a batch, or enough was put off already, and `make` was not called; or it was, and
-/// has made nothing.
+/// False: this is no such thread, little is left of its batch, or enough was put off already, and `make` was
+/// not called; or it was, and has made nothing. `make` runs no user code.
 pub fn after_batch<F: FnOnce() + Send + 'static>(
     core: &WorkerCore,
     make: impl FnOnce() -> Option<F>,
@@ -301,15 +301,17 @@ pub fn after_batch<F: FnOnce() + Send + 'static>(
     let Some(worker) = worker::here(shared).map(|index| &shared.workers[index]) else {
         return false;
     };
-    if !worker.has_place_behind() {
+    let Some(mark) = worker.mark_behind() else {
         return false;
-    }
+    };
     let Some(call) = make() else {
         return false;
     };
     let cell = Cell::with_job(Call(call), Nowhere, false);
     // SAFETY: this thread is the worker, and the cell is new.
-    unsafe { worker.append(cell.cast()) };
+    if !unsafe { worker.append(cell.cast(), mark) } {
+        shared.wake_for_work();
+    }
     true
 }
 

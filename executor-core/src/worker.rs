@@ -24,7 +24,7 @@ use crate::core::CoreShared;
 use crate::host::Usher;
 use crate::lane::{Lane, Link, List};
 use crate::park::Parker;
-use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// The most links on a board.
 pub const MAX_BATCH: usize = if cfg!(executor_tiny) { 2 } else { 128 };
@@ -109,6 +109,10 @@ impl Drop for OnDuty {
     }
 }
 
+fn is_filled(slot: &AtomicPtr<Link>) -> bool {
+    !slot.load(Ordering::Relaxed).is_null()
+}
+
 impl Worker {
     pub(crate) fn new() -> Self {
         Self {
@@ -191,27 +195,29 @@ impl Worker {
         more || filled > 1
     }
 
-    /// Whether this worker, on whose thread this is, has so much of its batch before it that something put
-    /// off until its end saves work, and a slot free behind it.
-    pub(crate) fn has_place_behind(&self) -> bool {
+    /// The last link but a few of this worker's batch, on whose thread this is, if it is left and there is a
+    /// slot free behind all: so much is to be done that something put off until its end saves work.
+    pub(crate) fn mark_behind(&self) -> Option<&AtomicPtr<Link>> {
         let filled = self.filled.load(Ordering::Relaxed);
-        let is_left = |slot: &AtomicPtr<Link>| !slot.load(Ordering::Relaxed).is_null();
-        filled < self.board.len()
-            && self.board[..filled]
-                .iter()
-                .nth_back(WORTHWHILE - 1)
-                .is_some_and(is_left)
+        let mark = self.board[..filled].iter().nth_back(WORTHWHILE - 1)?;
+        (filled < self.board.len() && is_filled(mark)).then_some(mark)
     }
 
-    /// Puts a link behind the batch, where there is a place.
+    /// Puts a link behind the batch, where there is a place; false: others may have looked at this board and
+    /// found nothing before it was there.
     ///
     /// # Safety
-    /// The caller is on this worker's thread, owns `link` and gives it away.
-    pub(crate) unsafe fn append(&self, link: NonNull<Link>) {
+    /// The caller is on this worker's thread, has `mark` from [`Worker::mark_behind`], and has appended and
+    /// run nothing since; it owns `link` and gives it away.
+    #[must_use]
+    pub(crate) unsafe fn append(&self, link: NonNull<Link>, mark: &AtomicPtr<Link>) -> bool {
         let filled = self.filled.load(Ordering::Relaxed);
         // ORDERING: Release passes the link's contents on to a thief, as in `fill`.
         self.board[filled].store(link.as_ptr(), Ordering::Release);
         self.filled.store(filled + 1, Ordering::Release);
+        // Who takes the mark after this look finds the link when it looks again.
+        fence(Ordering::SeqCst);
+        is_filled(mark)
     }
 
     /// Takes some links off the end of this board.

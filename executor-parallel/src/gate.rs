@@ -68,6 +68,17 @@ impl Gate {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The lock, when nobody waits for whom a permit is free: for who would be refused because of them.
+    fn lock_served(&self) -> MutexGuard<'_, Line> {
+        let line = self.lock();
+        if line.waiting() == 0 || self.permits.free() == 0 {
+            return line;
+        }
+        drop(line);
+        self.serve(None);
+        self.lock()
+    }
+
     /// The generation of a message admitted here.
     #[inline]
     pub(crate) fn generation(&self) -> u32 {
@@ -92,7 +103,7 @@ impl Gate {
 
     #[cold]
     fn try_take_slowly(&self, generation: u32) -> Result<(), RejectReason> {
-        let mut line = self.lock();
+        let mut line = self.lock_served();
         if self.is_closed() {
             return Err(RejectReason::Closed);
         }
@@ -122,7 +133,6 @@ impl Gate {
         if self.is_closed() {
             return Err(RejectReason::Closed);
         }
-        let behind_messages = line.mode == Mode::Awaited;
         self.restrict(&mut line, Mode::Frozen);
         line.admit(generation);
         if self.take_if_first(&line) {
@@ -136,6 +146,7 @@ impl Gate {
         }
         self.counts.waited();
         let (promise, granted) = promise();
+        let behind_messages = line.has_only_messages();
         line.push(generation, Waiter::Caller(promise));
         drop(line);
         if behind_messages {
@@ -175,11 +186,13 @@ impl Gate {
         message: Parked,
     ) -> Result<(), (RejectReason, Parked)> {
         let mut line = self.lock();
+        if line.waiting() >= queue {
+            drop(line);
+            line = self.lock_served();
+            line.forget_gone();
+        }
         if self.is_closed() {
             return Err((RejectReason::Closed, message));
-        }
-        if line.waiting() >= queue {
-            line.forget_gone();
         }
         if line.waiting() >= queue {
             return Err((RejectReason::Full { limit: queue }, message));

@@ -19,9 +19,9 @@
 //!   limit.
 //! - I2. All shards have the same mode but while it is changed, which is done under the gate's lock
 //!   alone: at once to a stricter one, and back only when a few have had the lock without a need for it.
-//! - I3. Unless the mode is `Open` nobody takes a permit without the lock. So, while messages wait, of the
-//!   permits that lie in a shard the first was given by somebody who serves them afterwards, and who does
-//!   that takes them all. While it is `Frozen` what the gate counts under the lock does not move.
+//! - I3. Unless the mode is `Open` nobody takes a permit without the lock. So, while messages wait, the
+//!   first of the permits that lie in a shard was given by somebody who serves them afterwards, with all
+//!   that lie there by then. While it is `Frozen` what the gate counts under the lock does not move.
 //! - I4. A thread that finds none in its own shard moves half of what lies in another there, so that
 //!   those who only take and those who only give meet once for many permits. While `moving` is not 0
 //!   permits may be on their way; whoever ends `Open` waits for that.

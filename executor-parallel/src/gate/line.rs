@@ -64,6 +64,11 @@ impl Line {
         }
     }
 
+    /// Whether messages wait, and no caller.
+    pub(crate) fn has_only_messages(&self) -> bool {
+        self.callers == 0 && !self.waiters.is_empty()
+    }
+
     /// How many wait, those who gave up and are not forgotten included.
     pub(crate) fn waiting(&self) -> usize {
         self.waiters.len()

@@ -1,15 +1,16 @@
 //! How permits come to those who wait for them.
 //!
 //! # Who serves
-//! | the first in line | who hands a permit on | how many at a time |
+//! | who waits | who hands a permit on | how many at a time |
 //! | --- | --- | --- |
-//! | a message, and no caller behind it | who gives it back, or who gave the first back when its worker has done its batch | that one, or all that are free |
-//! | anybody, while a caller waits | who gives it back | that one |
+//! | messages alone | who gives it back, if it is the first in its shard | that one |
+//! | | the same, when its worker has done the rest of its batch | all that are free |
+//! | a caller too | who gives it back | that one |
 //! | anybody, while a drain counts, permits are owed or the executor is closed | the same, under one lock with the count | that one, then all that are free |
 //!
-//! Permits that are free while somebody waits are therefore those that somebody is about to hand on. A
-//! message could run no sooner than the worker comes to it, or another that takes its place (`worker`): a
-//! caller could, and so is served at once.
+//! So permits can be free while messages wait, and somebody is about to hand them on when a batch is done: a
+//! message could run no sooner than the worker comes to it, or another that takes its place (`worker`). Who
+//! cannot wait so long does it instead: a caller that comes behind messages, and who would be refused.
 
 use executor_core::engine::{Granted, Limiter, after_batch, check_exit};
 
@@ -111,7 +112,7 @@ impl Gate {
             None if self.serve_messages() => return,
             None => None,
         };
-        // Whether the only permit there can be for those who wait is that of the message.
+        // Whether there is the permit of the message alone to hand on here.
         let mut is_one = finished.is_some();
         loop {
             let mut line = self.lock();

@@ -1,6 +1,7 @@
 //! The limit, and who waits for it.
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 
@@ -479,38 +480,101 @@ fn who_waits_gets_a_permit_although_who_gave_it_back_is_blocked_by_the_next_mess
     }
 }
 
+/// An executor on one worker that a handler blocks until it is told, when two permits are back and one
+/// message waits in line for one.
+struct Blocked {
+    executor: ParallelExecutor,
+    go_on: mpsc::Sender<()>,
+}
+
+impl Blocked {
+    async fn new(core: &WorkerCore, queue: usize) -> Self {
+        let executor = ParallelExecutor::builder(core)
+            .max_concurrency(16)
+            .queue(queue)
+            .build()
+            .expect("legal options");
+        let held = hold(core).await;
+        let blocked = Gate::new();
+        let (go_on, told) = mpsc::channel();
+        let told = Arc::new(Mutex::new(told));
+        for at in 0..17 {
+            let (blocked, told) = (blocked.clone(), Arc::clone(&told));
+            let handler = move |_, _| async move {
+                if at == 2 {
+                    blocked.one();
+                    told.lock().expect("whole").recv().expect("it comes");
+                }
+                Ok::<_, Infallible>(())
+            };
+            executor
+                .submit_detached(Envelope::new(()), handler)
+                .expect("room");
+        }
+        held.wait();
+        blocked.pass().await;
+        Self { executor, go_on }
+    }
+
+    /// Lets the handler go on, and waits until so many are handled.
+    async fn ends_with(self, handled: u64) {
+        self.go_on.send(()).expect("it waits");
+        assert_eq!(self.executor.drain(DEADLINE).await.still_running, 0);
+        assert_eq!(self.executor.metrics().totals.handled, handled);
+        assert_eq!(self.executor.available_permits(), 16);
+    }
+}
+
+/// Runs a test on a core of one worker.
+fn on_one_worker<F: Future<Output = ()>>(test: impl FnOnce(WorkerCore) -> F) {
+    run(Host::TokioOne, |_| async {
+        test(WorkerCore::threads(1).build().expect("a thread")).await;
+    });
+}
+
 #[test]
 fn a_caller_behind_messages_gets_a_permit_although_who_gave_it_back_is_blocked() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime");
-    let core = WorkerCore::threads(1).build().expect("a thread");
-    let executor = limited(&core, 16);
-    let held = runtime.block_on(hold(&core));
-    let blocked = Gate::new();
-    let (sender, receiver) = mpsc::channel();
-    let receiver = Arc::new(Mutex::new(receiver));
-    for at in 0..17 {
-        let (blocked, receiver) = (blocked.clone(), Arc::clone(&receiver));
-        let handler = move |_, _| async move {
-            if at == 2 {
-                // Two permits are back, and one message waits in line.
-                blocked.one();
-                receiver.lock().expect("whole").recv().expect("it comes");
-            }
-            Ok::<_, Infallible>(())
-        };
-        executor
-            .submit_detached(Envelope::new(()), handler)
-            .expect("room");
-    }
-    held.wait();
-    runtime.block_on(async {
-        blocked.pass().await;
-        let unblock = move |_, _| async move { Ok::<_, Infallible>(sender.send(())) };
-        let unblocked = executor.execute(Envelope::new(()), unblock).await;
-        assert_eq!(unblocked.expect("a permit"), Ok(()));
-        assert_eq!(executor.drain(DEADLINE).await.still_running, 0);
+    on_one_worker(|core| async move {
+        let blocked = Blocked::new(&core, 64).await;
+        let called = blocked.executor.execute(Envelope::new(()), passing);
+        assert_eq!(called.await.expect("a permit"), ());
+        blocked.ends_with(18).await;
     });
-    assert_eq!(executor.metrics().totals.handled, 18);
+}
+
+#[test]
+fn a_caller_behind_messages_gets_a_permit_also_while_a_drain_waits_or_was_given_up() {
+    on_one_worker(|core| async move {
+        let blocked = Blocked::new(&core, 64).await;
+        let other = blocked.executor.clone();
+        let mut drain = Box::pin(other.drain(DEADLINE));
+        assert!(is_pending(&mut drain).await);
+        let called = blocked.executor.execute(Envelope::new(()), passing);
+        assert_eq!(called.await.expect("a permit"), ());
+        drop(drain);
+        blocked.ends_with(18).await;
+        let blocked = Blocked::new(&core, 64).await;
+        assert!(is_pending(&mut Box::pin(blocked.executor.drain(DEADLINE))).await);
+        let called = blocked.executor.execute(Envelope::new(()), passing);
+        assert_eq!(called.await.expect("a permit"), ());
+        blocked.ends_with(18).await;
+    });
+}
+
+#[test]
+fn nobody_is_refused_for_messages_whose_permits_are_free() {
+    on_one_worker(|core| async move {
+        let blocked = Blocked::new(&core, 1).await;
+        let queued = blocked.executor.try_submit(Envelope::new(()), passing);
+        assert!(queued.is_ok(), "the place of who waits for a free permit");
+        blocked.ends_with(18).await;
+        let blocked = Blocked::new(&core, 1).await;
+        let taken = blocked.executor.try_execute(Envelope::new(()), passing);
+        taken.expect("a permit is free").await.expect("handled");
+        blocked.ends_with(18).await;
+    });
+}
+
+async fn passing(_: Envelope<()>, _: PolicyContext) -> Result<(), Infallible> {
+    Ok(())
 }

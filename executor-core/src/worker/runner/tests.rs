@@ -312,3 +312,31 @@ fn what_is_put_off_is_taken_with_the_batch_of_a_worker_that_is_held_up() {
     assert!(Runner::new(&core.handle.0, 1).run_batch());
     assert_eq!(heard.try_iter().count(), 1);
 }
+
+#[test]
+fn who_takes_the_rest_of_a_batch_while_something_is_put_off_is_woken_for_it() {
+    let core = unhosted(2);
+    let (this, looks) = (core.clone(), mpsc::channel());
+    let task = move || {
+        let shared = &this.handle.0;
+        let make = || {
+            // The other worker takes and runs all that is left, and lies down.
+            let _duty = OnDuty::new(shared, 1);
+            let mut other = Runner::new(shared, 1);
+            loop {
+                while other.run_batch() {}
+                if !matches!(other.lie_down(), Rest::Not) {
+                    break Some(|| ());
+                }
+            }
+        };
+        let is_put_off = after_batch(&this, make);
+        let asleep = this.metrics().asleep;
+        looks.0.send((is_put_off, asleep)).expect("it is heard");
+    };
+    let _duty = OnDuty::new(&core.handle.0, 0);
+    core.spawn_fn_detached(task).expect("open");
+    (0..2 * WORTHWHILE).for_each(|_| push(&core));
+    assert!(Runner::new(&core.handle.0, 0).run_batch());
+    assert_eq!(looks.1.recv(), Ok((true, 0)));
+}
