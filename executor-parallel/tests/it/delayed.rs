@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 
 #[cfg(target_os = "linux")]
 use crate::contract::eventually::threads_named;
+use crate::contract::is_pending;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const SECOND: Duration = Duration::from_secs(1);
@@ -247,4 +248,34 @@ fn a_completion_does_not_keep_the_core_whose_handles_are_gone() {
     drop((core, executor));
     until("the workers leave", || threads_named("kept-done") == 0);
     assert_eq!(done.wait().expect("handled"), 1);
+}
+
+#[test]
+fn a_drain_does_not_wait_for_what_was_delayed_beyond_its_beginning() {
+    let (clock, executor) = rig(2, 8);
+    let gates = [(); 2].map(|()| Arc::new(Semaphore::new(0)));
+    let held = |at: usize| {
+        let gate = Arc::clone(&gates[at]);
+        move |_: Envelope<u64>, _: PolicyContext| async move {
+            gate.acquire().await.expect("open").forget();
+            Ok::<_, Infallible>(())
+        }
+    };
+    let before = executor.try_submit(Envelope::new(0), held(0));
+    let delayed = executor.submit_after(SECOND, Envelope::new(1), held(1));
+    block_on(async {
+        let mut drain = Box::pin(executor.drain(DEADLINE));
+        assert!(is_pending(&mut drain).await);
+        clock.advance(SECOND);
+        until("it runs", || executor.metrics().running == 2);
+        gates[0].add_permits(1);
+        let deadline = Instant::now() + DEADLINE;
+        while is_pending(&mut drain).await {
+            assert!(Instant::now() < deadline, "it waits for what came later");
+        }
+    });
+    assert_eq!(executor.metrics().running, 1);
+    gates[1].add_permits(1);
+    wait(before.expect("room")).expect("handled");
+    finish(delayed.expect("open")).expect("handled");
 }

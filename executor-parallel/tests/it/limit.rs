@@ -513,6 +513,10 @@ impl Blocked {
         }
         held.wait();
         blocked.pass().await;
+        if !cfg!(executor_tiny) {
+            let free = executor.available_permits();
+            assert_eq!((free, executor.metrics().waiting), (2, 1), "put off");
+        }
         Self { executor, go_on }
     }
 
