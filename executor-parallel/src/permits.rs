@@ -361,6 +361,34 @@ mod tests {
     }
 
     #[test]
+    fn who_finds_none_in_the_own_shard_moves_half_of_another_there() {
+        let permits = Permits::with_shards(0, 2);
+        let are = |first: u64, last: u64| {
+            let words = [first * PERMIT, last * PERMIT];
+            assert!(
+                permits
+                    .shards
+                    .iter()
+                    .map(|shard| shard.load(Ordering::Relaxed))
+                    .eq(words)
+            );
+        };
+        permits.add_at(0, 6);
+        assert_eq!(permits.try_take_at(1), Attempt::Taken);
+        are(3, 2);
+        for left in [1, 0] {
+            assert_eq!(permits.try_take_at(1), Attempt::Taken);
+            are(3, left);
+        }
+        assert_eq!(permits.try_take_at(1), Attempt::Taken);
+        are(1, 1);
+        assert_eq!(permits.try_take_at(0), Attempt::Taken);
+        assert_eq!(permits.try_take_at(0), Attempt::Taken);
+        are(0, 0);
+        assert_eq!(permits.try_take_at(0), Attempt::AskGate);
+    }
+
+    #[test]
     fn what_may_be_done_without_the_gate_depends_on_the_mode() {
         let permits = Permits::with_shards(1, 1);
         permits.change_mode(Mode::Open, Mode::Frozen);

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 
 use executor_parallel::{
-    Envelope, ExecuteError, MissingService, ParallelExecutor, PolicyContext, RejectReason,
-    WorkerCore,
+    Envelope, ExecuteError, Failure, MissingService, ParallelExecutor, PolicyContext, RejectReason,
+    Shutdown, WorkerCore,
 };
 
 use crate::contract::{DEADLINE, Gate, Host, is_pending, run};
@@ -576,6 +576,31 @@ fn nobody_is_refused_for_messages_whose_permits_are_free() {
         let taken = blocked.executor.try_execute(Envelope::new(()), passing);
         taken.expect("a permit is free").await.expect("handled");
         blocked.ends_with(18).await;
+    });
+}
+
+#[test]
+fn an_abort_ends_what_waits_for_a_permit_although_a_handler_keeps_it() {
+    run(Host::Threads, |core| async move {
+        let executor = limited(&core, 1);
+        let started = Gate::new();
+        let (go_on, told) = mpsc::channel::<()>();
+        let begun = started.clone();
+        let blocks = move |_, _| async move {
+            begun.one();
+            told.recv().expect("it comes");
+            Ok::<_, Infallible>(())
+        };
+        let blocking = executor.try_submit(Envelope::new(()), blocks);
+        let waiting = executor.try_submit(Envelope::new(()), passing);
+        started.pass().await;
+        let mut shutdown = Box::pin(executor.shutdown(Shutdown::Abort, DEADLINE));
+        assert!(is_pending(&mut shutdown).await);
+        let aborted = waiting.expect("room").await;
+        assert!(matches!(aborted, Err(Failure::Aborted)), "{aborted:?}");
+        go_on.send(()).expect("it waits");
+        blocking.expect("room").await.expect("it came to its end");
+        assert_eq!(shutdown.await.still_running, 0);
     });
 }
 

@@ -1,6 +1,7 @@
 //! Cases 1 to 4: handlers within a limit.
 
 use std::hint::black_box;
+use std::mem;
 use std::sync::Arc;
 
 use executor_bench_peers::limits::{self, Echo};
@@ -11,7 +12,7 @@ use executor_parallel::ParallelExecutor;
 use tokio::sync::Semaphore;
 use tower::limit::ConcurrencyLimit;
 
-use crate::callers::{answer, execute_each};
+use crate::callers::{Caller, Kept, answer, execute_each};
 use crate::engine::{CaseError, Run, Subject};
 use crate::floors;
 use crate::row::params;
@@ -166,6 +167,38 @@ pub(crate) fn pending(run: &mut Run<'_>) -> Result<(), CaseError> {
     )
 }
 
+/// Submits all messages and awaits them in order; the vector is given back, its room belongs to the caller.
+async fn submit_and_join(
+    executor: ParallelExecutor,
+    messages: u64,
+    mut kept: Kept<u64>,
+) -> (u64, Kept<u64>) {
+    for message in 0..messages {
+        let submitted = executor.submit(Envelope::new(message), answer!());
+        kept.push(submitted.expect("there is room"));
+    }
+    let mut sum = 0;
+    for completion in kept.drain(..) {
+        sum += completion.await.expect("it is handled");
+    }
+    (sum, kept)
+}
+
+/// Rounds of that by a caller.
+fn joined_by<'a>(
+    caller: Caller<'a>,
+    executor: &'a ParallelExecutor,
+    messages: u64,
+) -> impl FnMut() -> u64 + 'a {
+    let mut kept = Vec::with_capacity(messages as usize);
+    move || {
+        let all = submit_and_join(executor.clone(), messages, mem::take(&mut kept));
+        let (sum, room) = caller.run(all);
+        kept = room;
+        sum
+    }
+}
+
 pub(crate) fn joined(run: &mut Run<'_>) -> Result<(), CaseError> {
     const JOINED: u64 = 1_000;
     let core = core();
@@ -173,24 +206,21 @@ pub(crate) fn joined(run: &mut Run<'_>) -> Result<(), CaseError> {
     let (semaphore, runtime) = (Arc::new(Semaphore::new(PERMITS)), workers());
     let near = local();
     let expected = sum_below(JOINED);
-    // Vectors that keep their room belong to the caller, not to the message.
-    let mut completions = Vec::with_capacity(JOINED as usize);
     run.compare(
         &params! { "messages": JOINED },
         vec![
-            Subject::all("ours", JOINED, expected, || {
-                for message in 0..JOINED {
-                    let submitted = executor.submit(Envelope::new(message), answer!());
-                    completions.push(submitted.expect("there is room"));
-                }
-                block_on(async {
-                    let mut sum = 0;
-                    for completion in completions.drain(..) {
-                        sum += completion.await.expect("it is handled");
-                    }
-                    sum
-                })
-            }),
+            Subject::all(
+                "ours",
+                JOINED,
+                expected,
+                joined_by(Caller::Worker(&core), &executor, JOINED),
+            ),
+            Subject::all(
+                "ours:from-outside",
+                JOINED,
+                expected,
+                joined_by(Caller::Thread, &executor, JOINED),
+            ),
             Subject::all("ours:join-all", JOINED, expected, || {
                 let submit = |message| executor.submit(Envelope::new(message), answer!());
                 let all = (0..JOINED).map(|message| submit(message).expect("there is room"));
