@@ -601,6 +601,7 @@ fn an_abort_ends_what_waits_for_a_permit_although_a_handler_keeps_it() {
         go_on.send(()).expect("it waits");
         blocking.expect("room").await.expect("it came to its end");
         assert_eq!(shutdown.await.still_running, 0);
+        assert_eq!(executor.available_permits(), 1);
     });
 }
 
