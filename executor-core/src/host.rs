@@ -9,11 +9,11 @@ use std::thread;
 
 use tokio::runtime::Handle;
 
-pub(crate) use self::usher::Usher;
+pub(crate) use self::usher::Ushers;
 use crate::core::CoreShared;
 use crate::error::BuildError;
 use crate::pool;
-use crate::worker::{OnDuty, Pace, Rest, Runner, Worker};
+use crate::worker::{OnDuty, Pace, Rest, Runner};
 
 /// How many looks a searching thread takes before it parks: about 10 us.
 const PATIENCE: u32 = 1_000;
@@ -118,7 +118,7 @@ pub(crate) fn start_tasks(core: &Arc<CoreShared>, handle: &Handle) {
         let mut worker = WorkerTask::new(core, index);
         handle.spawn(poll_fn(move |context| worker.poll(context)));
     }
-    usher::start_ushers(core, handle);
+    Ushers::start(core);
 }
 
 /// A worker as a task; dropped by a runtime that shuts down, it leaves its work to the others.
@@ -145,7 +145,7 @@ impl WorkerTask {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let core = &*self.core;
-        let Worker { parker, usher, .. } = &*core.workers[self.index];
+        let parker = &core.workers[self.index].parker;
         if self.asleep {
             if parker.poll_park(context).is_pending() {
                 return Poll::Pending;
@@ -158,7 +158,12 @@ impl WorkerTask {
         let verdict = loop {
             let mut batches = 0;
             while batches < BATCHES_PER_POLL && runner.run_batch() {
-                batches += if usher.is_out() { BATCHES_PER_POLL } else { 1 };
+                let are_out = core.ushers.as_ref().is_some_and(Ushers::are_out);
+                batches += if are_out || runner.is_over() {
+                    BATCHES_PER_POLL
+                } else {
+                    1
+                };
             }
             if batches >= BATCHES_PER_POLL {
                 context.waker().wake_by_ref();
@@ -280,6 +285,28 @@ mod tests {
         };
         assert!(report.is_complete());
         assert!(first.poll(&mut context).is_pending());
+    }
+
+    #[test]
+    fn a_worker_task_amid_slow_messages_lets_the_runtime_go_on_and_then_goes_on_itself() {
+        let core = WorkerCore::threads(1).unhosted();
+        let mut worker = WorkerTask::new(&core.handle.0, 0);
+        let slow = || {
+            let spawned = core.spawn_fn(|| thread::sleep(std::time::Duration::from_millis(2)));
+            spawned.expect("open")
+        };
+        let slow: Vec<_> = (0..32).map(|_| slow()).collect();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut done = [0; 3].map(|_| {
+            assert!(worker.poll(&mut context).is_pending());
+            slow.iter().filter(|slow| slow.is_done()).count()
+        });
+        assert!(done.windows(2).all(|polls| polls[0] < polls[1]), "{done:?}");
+        assert!((1..32).contains(&done[1]), "{done:?}");
+        while done[2] < 32 {
+            assert!(worker.poll(&mut context).is_pending());
+            done[2] = slow.iter().filter(|slow| slow.is_done()).count();
+        }
     }
 
     /// Work that leaves more of itself, until it is told to stop.

@@ -161,6 +161,11 @@ impl Timers {
         }
     }
 
+    /// Whether nobody is about to end what was delayed.
+    pub(crate) fn have_ended(&self) -> bool {
+        self.clockwork.has_ended()
+    }
+
     pub(crate) fn is_open(&self) -> bool {
         self.phase.load(Ordering::SeqCst) == OPEN
     }
@@ -217,7 +222,7 @@ impl CoreShared {
     /// Fires all that is due, and waits for what others fire just now: a virtual clock was moved.
     pub(crate) fn fire_due(&self) {
         let clockwork = self.timers.clockwork;
-        clockwork.catch_up(|| clockwork.turn(self, self.timers.present(), SLICE));
+        clockwork.catch_up(|| self.turn(self.timers.present(), SLICE));
         self.announce_next();
         if !is_settling_here() {
             clockwork.wait_until_settled();
@@ -244,13 +249,21 @@ impl CoreShared {
         let now = timers.present();
         let mut left = most;
         while left != 0 && timers.clockwork.next() <= now {
-            match timers.clockwork.turn(self, now, left) {
+            match self.turn(now, left) {
                 None | Some(0) => break,
                 Some(fired) => left -= fired,
             }
         }
         self.announce_next();
         left != most
+    }
+
+    /// A turn of the clockwork.
+    fn turn(&self, now: u64, most: usize) -> Option<usize> {
+        let fired = self.timers.clockwork.turn(self, now, most);
+        // The last worker may have left meanwhile, and its core not be empty before this was ended.
+        self.note_empty();
+        fired
     }
 
     /// Tells whoever keeps the time of the next tick, after a turn or a sweep: meanwhile there was
@@ -283,12 +296,73 @@ impl CoreShared {
         self.sweep_timers(None);
     }
 
-    /// Ends all timers: the last worker has left.
+    /// Ends all timers, once: the last worker has left.
     pub(crate) fn end_timers(&self) {
-        self.timers.phase.store(OVER, Ordering::SeqCst);
+        if self.timers.phase.swap(OVER, Ordering::SeqCst) == OVER {
+            return;
+        }
         self.timers.clockwork.sweep(|_, _| true);
         if let Some(keeper) = &self.timers.keeper {
             keeper.dismiss();
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::pin::pin;
+    use std::sync::mpsc;
+    use std::task::{Context, Poll, Waker};
+    use std::thread;
+
+    use super::*;
+    use crate::core::WorkerCore;
+    use crate::lifecycle::Shutdown;
+    use crate::time::clock::VirtualClock;
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    /// Tells when it is dropped, and goes on when it is told.
+    struct Held(mpsc::Sender<()>, mpsc::Receiver<()>);
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.0.send(()).expect("it is heard");
+            self.1.recv_timeout(DEADLINE).expect("told in time");
+        }
+    }
+
+    #[test]
+    fn a_core_is_not_empty_before_what_was_refused_at_its_time_is_dropped() {
+        let clock = VirtualClock::new();
+        let core = WorkerCore::threads(1).clock(&clock).build().expect("legal");
+        let (tell, dropping) = mpsc::channel();
+        let (go_on, told) = mpsc::channel();
+        let held = Held(tell, told);
+        let delayed = core.spawn_fn_after(Duration::from_secs(1), move || drop(held));
+        let delayed = delayed.expect("open").into_completion();
+        // The time comes after the core was closed and before what is delayed was ended.
+        core.shared().timers.phase.store(CLOSED, Ordering::SeqCst);
+        let advances = thread::spawn(move || clock.advance(Duration::from_secs(1)));
+        dropping.recv().expect("it is refused");
+        let mut shutdown = pin!(core.shutdown(Shutdown::Drain, Duration::MAX));
+        let mut context = Context::from_waker(Waker::noop());
+        let late = Instant::now() + DEADLINE;
+        while !core.shared().is_left() {
+            assert!(shutdown.as_mut().poll(&mut context).is_pending());
+            assert!(Instant::now() < late, "the worker does not leave");
+            thread::yield_now();
+        }
+        assert!(shutdown.as_mut().poll(&mut context).is_pending());
+        go_on.send(()).expect("it waits");
+        loop {
+            if let Poll::Ready(report) = shutdown.as_mut().poll(&mut context) {
+                assert!(report.is_complete() && delayed.is_done());
+                break;
+            }
+            assert!(Instant::now() < late, "the shutdown does not end");
+            thread::yield_now();
+        }
+        advances.join().expect("no panic");
     }
 }

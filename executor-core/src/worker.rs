@@ -21,7 +21,6 @@ use std::sync::atomic::AtomicPtr;
 
 pub(crate) use self::runner::{Pace, Rest, Runner};
 use crate::core::CoreShared;
-use crate::host::Usher;
 use crate::lane::{Lane, Link, List};
 use crate::park::Parker;
 use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
@@ -45,7 +44,6 @@ pub(crate) struct Worker {
     /// Slots below this one may be filled.
     filled: AtomicUsize,
     pub(crate) parker: Parker,
-    pub(crate) usher: Usher,
     /// 1: it sleeps, or has left, and does not come for what is in its lane; a hint.
     rests: AtomicU8,
     /// Written by the worker alone.
@@ -121,7 +119,6 @@ impl Worker {
             board: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
             filled: AtomicUsize::new(0),
             parker: Parker::new(),
-            usher: Usher::new(),
             rests: AtomicU8::new(0),
             counts: WorkerCounts::default(),
         }
@@ -166,6 +163,11 @@ impl Worker {
             }
         }
         self.has_work()
+    }
+
+    /// Whether this worker, whose caller is on its thread, has not come to the end of its batch.
+    fn is_at_batch(&self) -> bool {
+        self.filled.load(Ordering::Relaxed) != 0
     }
 
     fn take_shelf(&self) -> List {

@@ -11,7 +11,7 @@ use super::leftovers::Leftovers;
 use super::shared::{OPEN, Options};
 use super::{CoreHandle, CoreShared, DEFAULT_BUDGET, MAX_WORKERS, WorkerCore};
 use crate::error::{BuildError, check_range};
-use crate::host;
+use crate::host::{self, Ushers};
 use crate::sleep::Sleepers;
 use crate::sync::plain::Mutex;
 use crate::sync::{AtomicU8, AtomicUsize};
@@ -147,6 +147,10 @@ impl CoreBuilder {
             _ => None,
         };
         let timers = Timers::new(self.clock.clone(), self.tick, keeper);
+        let ushers = match &self.host {
+            Host::Tokio(handle) => Ushers::new(handle),
+            Host::Threads { .. } => None,
+        };
         let shared = Arc::new(CoreShared {
             workers: (0..workers)
                 .map(|_| CachePadded::new(Worker::new()))
@@ -160,6 +164,7 @@ impl CoreBuilder {
             watched: AtomicUsize::new(0),
             executors: Mutex::default(),
             timers,
+            ushers,
             options: self.options.clone(),
         });
         shared.timers.attach(&shared);

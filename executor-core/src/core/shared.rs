@@ -8,6 +8,7 @@ use crossbeam_utils::CachePadded;
 use super::leftovers::Leftovers;
 use crate::cell::{CellRef, drop_quietly};
 use crate::frame;
+use crate::host::Ushers;
 use crate::lane::{Chain, Lane, Link, Pushed};
 use crate::lifecycle::{Lifecycle, Shutdown};
 use crate::sleep::Sleepers;
@@ -52,6 +53,8 @@ pub(crate) struct CoreShared {
     pub(super) watched: AtomicUsize,
     pub(super) executors: Mutex<Vec<Weak<dyn Lifecycle>>>,
     pub(crate) timers: Timers,
+    /// Where workers are tasks of a runtime with several threads.
+    pub(crate) ushers: Option<Ushers>,
     pub(super) leftovers: Leftovers,
 }
 
@@ -152,11 +155,13 @@ impl CoreShared {
 
     /// Wakes workers, which are to run beside this thread.
     fn wake(&self, workers: impl IntoIterator<Item = usize>) {
+        let mut woken = false;
         for worker in workers {
             self.workers[worker].parker.wake();
+            woken = true;
         }
-        if let Some(me) = worker::here(self) {
-            self.workers[me].usher.send();
+        if let (true, Some(ushers)) = (woken, &self.ushers) {
+            ushers.send();
         }
     }
 
@@ -235,13 +240,21 @@ impl CoreShared {
         }
     }
 
+    /// The last worker has left, or somebody has ended what was delayed: whoever is the last of both tells
+    /// those who wait for that, and ends the time.
+    pub(crate) fn note_empty(&self) {
+        if self.is_left() && self.timers.have_ended() {
+            self.resolve(|_| true);
+            self.end_timers();
+            self.ushers.iter().for_each(Ushers::dismiss);
+        }
+    }
+
     /// A worker has left; true: it was the last.
     pub(crate) fn note_exit(&self) -> bool {
         let last = self.running.fetch_sub(1, Ordering::SeqCst) == 1;
         if last {
-            self.resolve(|_| true);
-            self.end_timers();
-            self.workers.iter().for_each(|worker| worker.usher.wake());
+            self.note_empty();
         } else {
             self.note_quiet();
         }
@@ -292,8 +305,8 @@ impl CoreShared {
         watchers.push(watcher);
         self.watched.store(watchers.len(), Ordering::SeqCst);
         drop(watchers);
-        if self.running.load(Ordering::SeqCst) == 0 {
-            self.resolve(|_| true);
+        if self.is_left() {
+            self.note_empty();
         } else {
             self.note_quiet();
         }

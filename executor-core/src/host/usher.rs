@@ -1,10 +1,10 @@
-//! Why a worker task that wakes another sends an usher after it.
+//! Why who wakes a worker task on a thread of its runtime sends an usher after it.
 //!
-//! A thread of a tokio runtime keeps the task that was woken on it last to itself, to run it next. When a
-//! worker task wakes another for work of which it has too much, and then runs a message that blocks the
-//! thread, nobody comes for the one that was woken, although other threads of the runtime are idle. So the
-//! worker task wakes one more that does nothing and takes that place: who had it moves on to where all
-//! threads look, and one of them is told.
+//! A thread of a tokio runtime keeps the task that was woken on it last to itself, to run it next. If what is
+//! run on the thread now blocks it, a handler of another worker task or a task of the user, nobody comes for
+//! the worker that was woken, although other threads of the runtime are idle; and as it is about to look for
+//! work, nobody wakes another. So a task that does nothing is woken after it and takes that place: the worker
+//! moves on to where all threads look, and one of them is told.
 
 use std::future::{poll_fn, ready};
 use std::sync::{Arc, PoisonError};
@@ -14,49 +14,101 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::core::CoreShared;
 use crate::sync::plain::Mutex;
-use crate::sync::{AtomicU8, Ordering};
+use crate::sync::{AtomicUsize, Ordering};
+use crate::thread_id;
 
-/// There is none: the worker is a thread, or the only task, or one of a runtime with one thread.
-const ABSENT: u8 = 0;
-/// It can be woken.
-const IN: u8 = 1;
 /// It was woken, or made, and has not run since.
-const OUT: u8 = 2;
+const OUT: usize = usize::MAX;
 
-/// What is known of the usher of one worker.
-pub(crate) struct Usher {
-    state: AtomicU8,
+/// The ushers of a core, one for each thread of its runtime, more or less.
+pub(crate) struct Ushers {
+    runtime: Handle,
+    /// A power of two.
+    all: Box<[Usher]>,
+}
+
+/// A task that is woken for the place that it takes.
+struct Usher {
+    /// The thread on which it ran last, or `OUT`.
+    ran_on: AtomicUsize,
+    /// None before its first run.
     waker: Mutex<Option<Waker>>,
 }
 
+impl Ushers {
+    /// Those of a core on this runtime, if it has threads that can wait for each other.
+    pub(crate) fn new(runtime: &Handle) -> Option<Self> {
+        let ushers = (2 * runtime.metrics().num_workers()).next_power_of_two();
+        (runtime.runtime_flavor() != RuntimeFlavor::CurrentThread).then(|| Self {
+            runtime: runtime.clone(),
+            all: (0..ushers.min(64)).map(|_| Usher::new()).collect(),
+        })
+    }
+
+    fn here(&self) -> &Usher {
+        &self.all[thread_id::current() & (self.all.len() - 1)]
+    }
+
+    /// Takes the place of the task that was woken last on this thread, if that has one.
+    pub(crate) fn send(&self) {
+        // Whoever is in no task is on no thread of a runtime, and has woken others for all threads.
+        if tokio::task::try_id().is_none() {
+            return;
+        }
+        let usher = self.here();
+        let ran_on = usher.ran_on.swap(OUT, Ordering::Relaxed);
+        if ran_on != thread_id::current() {
+            // It lies somewhere, or runs still where it ran last and would be run there again. Any other
+            // task will do.
+            self.runtime.spawn(ready(()));
+        }
+        if ran_on != OUT {
+            usher.wake();
+        }
+    }
+
+    /// Whether this thread's is to be let run before it is sent again.
+    pub(crate) fn are_out(&self) -> bool {
+        self.here().ran_on.load(Ordering::Relaxed) == OUT
+    }
+
+    /// Lets them look whether they are needed any more.
+    pub(crate) fn dismiss(&self) {
+        self.all.iter().for_each(Usher::wake);
+    }
+
+    /// Starts them; they live until the last worker has left.
+    pub(super) fn start(core: &Arc<CoreShared>) {
+        let Some(ushers) = &core.ushers else { return };
+        for index in 0..ushers.all.len() {
+            let core = Arc::downgrade(core);
+            ushers.runtime.spawn(poll_fn(move |context| {
+                let Some(core) = core.upgrade() else {
+                    return Poll::Ready(());
+                };
+                if let Some(ushers) = &core.ushers {
+                    ushers.all[index].poll(context);
+                }
+                // After it can be woken: the last worker to leave wakes it then.
+                if core.is_left() {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            }));
+        }
+    }
+}
+
 impl Usher {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         Self {
-            state: AtomicU8::new(ABSENT),
+            ran_on: AtomicUsize::new(OUT),
             waker: Mutex::new(None),
         }
     }
 
-    /// Takes the place of the task that was woken last on this thread, which is the worker's.
-    pub(crate) fn send(&self) {
-        if self.state.load(Ordering::Relaxed) == ABSENT {
-            return;
-        }
-        if self.state.swap(OUT, Ordering::Relaxed) == IN {
-            self.wake();
-        } else {
-            // It lies somewhere else. Any other task will do.
-            tokio::spawn(ready(()));
-        }
-    }
-
-    /// Whether it is to be let run before it is sent again.
-    pub(crate) fn is_out(&self) -> bool {
-        self.state.load(Ordering::Relaxed) == OUT
-    }
-
-    /// Lets it look whether it is needed any more.
-    pub(crate) fn wake(&self) {
+    fn wake(&self) {
         let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
         waker.iter().for_each(Waker::wake_by_ref);
     }
@@ -64,29 +116,6 @@ impl Usher {
     fn poll(&self, context: &Context<'_>) {
         let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
         *waker = Some(context.waker().clone());
-        self.state.store(IN, Ordering::Relaxed);
-    }
-}
-
-/// Gives each worker an usher, until the last worker has left.
-pub(super) fn start_ushers(core: &Arc<CoreShared>, runtime: &Handle) {
-    if core.workers.len() == 1 || runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
-        return;
-    }
-    for (index, worker) in core.workers.iter().enumerate() {
-        worker.usher.state.store(OUT, Ordering::Relaxed);
-        let core = Arc::downgrade(core);
-        runtime.spawn(poll_fn(move |context| {
-            let Some(core) = core.upgrade() else {
-                return Poll::Ready(());
-            };
-            core.workers[index].usher.poll(context);
-            // After it can be woken: the last worker to leave wakes it then.
-            if core.is_left() {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        }));
+        self.ran_on.store(thread_id::current(), Ordering::Relaxed);
     }
 }

@@ -16,6 +16,7 @@
 //! | `next` | a tick not later than that of any timer, in the wheel or a lane; `NEVER`: no timer |
 //! | `asked` | a bit for each lane that somebody wants looked at, who could not have the turn |
 //! | `unsettled` | how many threads have fired timers in a turn and not yet done what is left of them |
+//! | `ending` | the same, and not yet ended those that were refused or cancelled |
 //!
 //! # Invariants
 //! - I1. The wheel is touched in the turn alone. No code of the user's runs in it: what would run
@@ -47,7 +48,7 @@ use crate::sync::plain::Mutex;
 use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering, model_fence, yield_now};
 use crate::time::entry::{Entry, Fire, Taken};
 use crate::time::kind::{Kind, Remains};
-use crate::time::remains::{Ended, Fired, Left, SLICE};
+use crate::time::remains::{Counted, Ended, Fired, Left, SLICE};
 use crate::time::wheel::{NEVER, Wheel};
 
 /// How many lanes there are.
@@ -63,6 +64,7 @@ pub(crate) struct Clockwork {
     turning: CachePadded<AtomicU8>,
     asked: AtomicU64,
     unsettled: AtomicUsize,
+    ending: AtomicUsize,
     wheel: UnsafeCell<Wheel>,
     /// The core that it serves now; locked for a moment, and rarely.
     core: Mutex<Weak<CoreShared>>,
@@ -199,6 +201,7 @@ impl Clockwork {
             turning: CachePadded::new(AtomicU8::new(0)),
             asked: AtomicU64::new(0),
             unsettled: AtomicUsize::new(0),
+            ending: AtomicUsize::new(0),
             wheel: UnsafeCell::new(Wheel::new()),
             core: Mutex::new(Weak::new()),
         }
@@ -346,6 +349,7 @@ impl Clockwork {
         most: usize,
         admit: impl FnMut(&'static Kind, NonNull<Header>) -> Option<Remains>,
     ) -> Option<usize> {
+        let mut ending = None;
         let mut ended = Ended::none();
         let mut fired = Fired::new();
         let mut turn = self.try_turn()?;
@@ -356,9 +360,19 @@ impl Clockwork {
         let next = turn.wheel().next();
         self.next.fetch_min(next, Ordering::SeqCst);
         fired.count_on(&self.unsettled);
+        if !fired.is_settled() || !ended.is_empty() {
+            ending = Some(Counted::on(&self.ending));
+        }
         drop(turn);
         self.serve_asked(&mut ended);
-        Some(fired.count)
+        let count = fired.count;
+        drop((fired, ended, ending));
+        Some(count)
+    }
+
+    /// Whether nobody is about to end what a turn has taken out.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ending.load(Ordering::SeqCst) == 0
     }
 
     /// Takes turns until nothing more is due (I5).

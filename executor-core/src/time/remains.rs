@@ -21,6 +21,10 @@ impl Ended {
         Self(ptr::null_mut())
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_null()
+    }
+
     /// Adds an entry.
     ///
     /// # Safety
@@ -68,12 +72,19 @@ pub(crate) fn is_settling_here() -> bool {
     SETTLING.get()
 }
 
-/// Counts somebody who has fired timers that are not settled yet.
-struct Unsettled<'a>(&'a AtomicUsize);
+/// Counts somebody who has something left to do of what was taken out in a turn.
+pub(crate) struct Counted<'a>(&'a AtomicUsize);
 
-impl Drop for Unsettled<'_> {
+impl<'a> Counted<'a> {
+    pub(crate) fn on(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        // ORDERING: Release: whoever finds nobody here sees all that was settled.
+        // ORDERING: Release: whoever finds nobody here sees all that was done.
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
@@ -91,7 +102,7 @@ pub(crate) struct Fired<'a> {
     len: usize,
     /// How many have fired, those of which nothing is left included.
     pub(crate) count: usize,
-    unsettled: Option<Unsettled<'a>>,
+    unsettled: Option<Counted<'a>>,
 }
 
 impl<'a> Fired<'a> {
@@ -111,10 +122,14 @@ impl<'a> Fired<'a> {
 
     /// Is counted among those who have something to settle, until it is settled.
     pub(crate) fn count_on(&mut self, unsettled: &'a AtomicUsize) {
-        if self.len != 0 {
-            unsettled.fetch_add(1, Ordering::SeqCst);
-            self.unsettled = Some(Unsettled(unsettled));
+        if !self.is_settled() {
+            self.unsettled = Some(Counted::on(unsettled));
         }
+    }
+
+    /// Whether nothing is left of all that has fired.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.len == 0
     }
 
     fn left(&self) -> impl Iterator<Item = Left> {

@@ -26,6 +26,11 @@ const FIRST_NAP: Duration = Duration::from_micros(50);
 /// so long, the longest that a worker's batch waits behind a message that blocks it.
 const LONGEST_NAP: Duration = Duration::from_millis(1);
 
+/// How long a worker task runs before it lets the runtime's other tasks go on, if no link takes longer; and
+const LONGEST_POLL: Duration = Duration::from_micros(500);
+/// after how many links it looks at the clock at the latest; before, after each doubling.
+const POLL_INTERVAL: usize = 16;
+
 /// How long a worker may sleep.
 #[must_use]
 pub(crate) enum Rest {
@@ -65,6 +70,31 @@ pub(crate) struct Runner<'a> {
     nap: Duration,
     /// How much the others had run when this worker last lay down.
     seen: u64,
+    /// What a task has run in this poll.
+    poll: Poll,
+}
+
+/// How long one poll of a worker task has lasted, after which it lets the runtime's other tasks go on.
+#[derive(Debug, Default)]
+struct Poll {
+    ran: usize,
+    /// When the first link was over.
+    began: Option<Instant>,
+    is_over: bool,
+}
+
+impl Poll {
+    /// One link was run, and more of the batch are left; true: with it the poll is over.
+    #[inline]
+    fn ends(&mut self) -> bool {
+        self.ran += 1;
+        if self.ran.is_power_of_two() || self.ran.is_multiple_of(POLL_INTERVAL) {
+            let now = Instant::now();
+            let began = *self.began.get_or_insert(now);
+            self.is_over = now - began > LONGEST_POLL;
+        }
+        self.is_over
+    }
 }
 
 impl<'a> Runner<'a> {
@@ -86,6 +116,7 @@ impl<'a> Runner<'a> {
             may_nap: false,
             nap: FIRST_NAP,
             seen: 0,
+            poll: Poll::default(),
         };
         this.rest(false);
         this
@@ -93,6 +124,11 @@ impl<'a> Runner<'a> {
 
     pub(crate) fn is_searching(&self) -> bool {
         self.searching
+    }
+
+    /// Whether the task has run long enough; what is left of its batch it runs in its next poll.
+    pub(crate) fn is_over(&self) -> bool {
+        self.poll.is_over
     }
 
     pub(crate) fn pace(&self) -> Pace {
@@ -106,6 +142,10 @@ impl<'a> Runner<'a> {
     /// Fires what is due, and runs one batch; false: there was nothing to do.
     pub(crate) fn run_batch(&mut self) -> bool {
         let me = self.me();
+        if me.is_at_batch() {
+            self.run_board();
+            return true;
+        }
         self.pace.batches = self.pace.batches.wrapping_add(1);
         // What is left of a list comes first: it is as much as a batch, in which timers fire.
         let fired = me.shelf.load(Ordering::Relaxed).is_null() && self.core.tend(MANY);
@@ -270,8 +310,14 @@ impl<'a> Runner<'a> {
             let run = unsafe { &*vtable }.run;
             // SAFETY: the link is ours, and its virtual table fits it.
             unsafe { run(link, &turn) };
+            let is_last = at == me.filled.load(Ordering::Relaxed);
+            if !self.may_nap && !is_last && self.poll.ends() {
+                break;
+            }
         }
-        me.filled.store(0, Ordering::Relaxed);
+        if at == me.filled.load(Ordering::Relaxed) {
+            me.filled.store(0, Ordering::Relaxed);
+        }
         WorkerCounts::add(&me.counts.runs, ran as u64);
     }
 

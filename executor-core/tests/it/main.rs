@@ -8,6 +8,7 @@ mod hosts;
 mod ledger;
 mod outcomes;
 mod real_time;
+mod runtime_threads;
 mod schedules;
 mod sizes;
 mod sleeping;
