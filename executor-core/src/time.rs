@@ -51,7 +51,10 @@ pub(crate) const MANY: usize = 2 * SLICE;
 
 const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
-const OVER: u8 = 2;
+/// The last worker has left, and nobody is about to end what was delayed.
+const EMPTY: u8 = 2;
+/// The same, and who waits for that has been told: nobody waits for a time any more.
+const OVER: u8 = 3;
 
 /// The time of one core.
 pub(crate) struct Timers {
@@ -161,9 +164,16 @@ impl Timers {
         }
     }
 
-    /// Whether nobody is about to end what was delayed.
-    pub(crate) fn have_ended(&self) -> bool {
-        self.clockwork.has_ended()
+    /// Whether nobody is about to end what was delayed, now that the last worker has left; true once: it stays
+    /// so, and what is ended later was given up by its owner.
+    pub(crate) fn become_empty(&self) -> bool {
+        !self.are_empty()
+            && self.clockwork.has_ended()
+            && self.phase.fetch_max(EMPTY, Ordering::SeqCst) < EMPTY
+    }
+
+    pub(crate) fn are_empty(&self) -> bool {
+        self.phase.load(Ordering::SeqCst) >= EMPTY
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -296,11 +306,9 @@ impl CoreShared {
         self.sweep_timers(None);
     }
 
-    /// Ends all timers, once: the last worker has left.
+    /// Ends all timers: the last worker has left.
     pub(crate) fn end_timers(&self) {
-        if self.timers.phase.swap(OVER, Ordering::SeqCst) == OVER {
-            return;
-        }
+        self.timers.phase.store(OVER, Ordering::SeqCst);
         self.timers.clockwork.sweep(|_, _| true);
         if let Some(keeper) = &self.timers.keeper {
             keeper.dismiss();

@@ -67,6 +67,11 @@ pub(super) enum Watcher {
 }
 
 impl Watcher {
+    fn tell(self) {
+        let (Self::Quiet(promise) | Self::Empty(promise)) = self;
+        promise.fulfil(());
+    }
+
     fn is_awaited(&self) -> bool {
         let (Self::Quiet(promise) | Self::Empty(promise)) = self;
         promise.is_awaited()
@@ -240,10 +245,10 @@ impl CoreShared {
         }
     }
 
-    /// The last worker has left, or somebody has ended what was delayed: whoever is the last of both tells
-    /// those who wait for that, and ends the time.
+    /// The last worker has left, or somebody has ended what was delayed: whoever finds both first tells those
+    /// who wait for it, and ends the time then, by which they would give up.
     pub(crate) fn note_empty(&self) {
-        if self.is_left() && self.timers.have_ended() {
+        if self.is_left() && self.timers.become_empty() {
             self.resolve(|_| true);
             self.end_timers();
             self.ushers.iter().for_each(Ushers::dismiss);
@@ -292,16 +297,18 @@ impl CoreShared {
         *watchers = rest;
         self.watched.store(watchers.len(), Ordering::SeqCst);
         drop(watchers);
-        for watcher in hit {
-            let (Watcher::Quiet(promise) | Watcher::Empty(promise)) = watcher;
-            promise.fulfil(());
-        }
+        hit.into_iter().for_each(Watcher::tell);
     }
 
     pub(super) fn watch(&self, watcher: Watcher) {
         let mut watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
         // Who gave up is not remembered until the next quiet moment, which may be far.
         watchers.retain(Watcher::is_awaited);
+        if self.timers.are_empty() {
+            // Whoever has found that tells those whom it finds here, and nobody after that.
+            drop(watchers);
+            return watcher.tell();
+        }
         watchers.push(watcher);
         self.watched.store(watchers.len(), Ordering::SeqCst);
         drop(watchers);
