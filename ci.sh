@@ -187,11 +187,12 @@ step_doc() {
 run_loom() { # preemptions
     echo "    every interleaving of the words of the core and of the permits with at most $1 preemptions"
     # Optimised, or the models take hours; with debug assertions, or they check less; without LTO, which gains nothing here.
-    # Loom says how many interleavings there were.
+    # Loom says how many interleavings there were, and of each which threads it ran, which is left out.
     CARGO_TARGET_DIR="$TARGET/loom" RUSTFLAGS="${RUSTFLAGS:-} --cfg loom" LOOM_MAX_PREEMPTIONS="$1" LOOM_LOG=info \
         CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true \
         cargo test --release -p executor-core -p executor-parallel --lib "${LOCKED[@]}" model:: -- \
-        --nocapture --test-threads=1 >"$RECORDS/$current.log" || { cat "$RECORDS/$current.log"; return 1; }
+        --nocapture --test-threads=1 |
+        sed -E '/^test /b; /rt::execution/d; /^$/d' >"$RECORDS/$current.log" || { cat "$RECORDS/$current.log"; return 1; }
     grep -E "^test |Completed in" "$RECORDS/$current.log"
 }
 
