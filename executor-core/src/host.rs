@@ -156,16 +156,7 @@ impl WorkerTask {
         let _duty = OnDuty::new(core, self.index);
         let mut runner = Runner::resumed(core, self.index, self.searching, self.pace);
         let verdict = loop {
-            let mut batches = 0;
-            while batches < BATCHES_PER_POLL && runner.run_batch() {
-                let are_out = core.ushers.as_ref().is_some_and(Ushers::are_out);
-                batches += if are_out || runner.is_over() {
-                    BATCHES_PER_POLL
-                } else {
-                    1
-                };
-            }
-            if batches >= BATCHES_PER_POLL {
+            if run_some(core, &mut runner) {
                 context.waker().wake_by_ref();
                 break Poll::Pending;
             }
@@ -196,6 +187,19 @@ impl WorkerTask {
         }
         verdict
     }
+}
+
+/// Runs some batches; true: before there is nothing left to do, the runtime's other tasks are to go on.
+fn run_some(core: &CoreShared, runner: &mut Runner<'_>) -> bool {
+    for _ in 0..BATCHES_PER_POLL {
+        if !runner.run_batch() {
+            return false;
+        }
+        if runner.is_over() || core.ushers.as_ref().is_some_and(Ushers::are_out) {
+            break;
+        }
+    }
+    true
 }
 
 impl Drop for WorkerTask {
