@@ -5,4 +5,5 @@ mod contract;
 mod delayed;
 mod limit;
 mod permits;
+mod put_off;
 mod subject;
