@@ -257,24 +257,13 @@ impl Parked {
 
 /// Messages of a parallel executor that have their permits, in order.
 #[must_use = "messages that have their permits must be released"]
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Granted(Chain);
-
-impl Default for Granted {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 // SAFETY: as for `Parked`.
 unsafe impl Send for Granted {}
 
 impl Granted {
-    /// None.
-    pub fn new() -> Self {
-        Self(Chain::new())
-    }
-
     /// One more, behind the others.
     #[inline]
     pub fn push(&mut self, message: Parked) {

@@ -137,17 +137,13 @@ impl Lane {
 }
 
 /// Links that one thread owns and is about to push together.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Chain {
     /// The newest, whose `next` leads to older ones, and the oldest.
     ends: Option<(NonNull<Link>, NonNull<Link>)>,
 }
 
 impl Chain {
-    pub(crate) const fn new() -> Self {
-        Self { ends: None }
-    }
-
     /// Puts a link behind the others.
     ///
     /// # Safety

@@ -7,6 +7,12 @@ const MOST: u64 = 5_000_000;
 /// After how many pieces of work the clock is read at the latest; before, after each doubling.
 const INTERVAL: usize = 16;
 
+/// Whether the clock is read after so many pieces of work.
+#[inline]
+pub(crate) fn is_time_to_look(ran: usize) -> bool {
+    ran.is_power_of_two() || ran.is_multiple_of(INTERVAL)
+}
+
 /// What a slice has run so far.
 #[derive(Debug, Default)]
 pub(crate) struct Slice {
@@ -23,7 +29,7 @@ impl Slice {
         self.ran += 1;
         self.ran >= budget
             || ((more || self.ran > 1)
-                && (self.ran.is_power_of_two() || self.ran.is_multiple_of(INTERVAL))
+                && is_time_to_look(self.ran)
                 && self.has_lasted(coarse_monotonic_nanos()))
     }
 

@@ -145,17 +145,13 @@ impl CoreShared {
 
     #[inline]
     pub(crate) fn wake_one(&self) {
-        if let Some(worker) = self.sleepers.wake_one() {
-            self.wake([worker]);
-        }
+        self.wake(self.sleepers.wake_one());
     }
 
     /// The same for work that can wait for who naps.
     #[inline]
     pub(crate) fn wake_for_work(&self) {
-        if let Some(worker) = self.sleepers.wake_for_work() {
-            self.wake([worker]);
-        }
+        self.wake(self.sleepers.wake_for_work());
     }
 
     /// Wakes workers, which are to run beside this thread.

@@ -10,6 +10,7 @@ use super::{Turn, Worker, WorkerCounts};
 use crate::core::CoreShared;
 use crate::lane::{List, Pushed};
 use crate::sleep::Lain;
+use crate::slice::is_time_to_look;
 use crate::sync::{Ordering, fence};
 use crate::time::MANY;
 
@@ -26,10 +27,8 @@ const FIRST_NAP: Duration = Duration::from_micros(50);
 /// so long, the longest that a worker's batch waits behind a message that blocks it.
 const LONGEST_NAP: Duration = Duration::from_millis(1);
 
-/// How long a worker task runs before it lets the runtime's other tasks go on, if no link takes longer; and
+/// How long a worker task runs before it lets the runtime's other tasks go on, if no link takes longer.
 const LONGEST_POLL: Duration = Duration::from_micros(500);
-/// after how many links it looks at the clock at the latest; before, after each doubling.
-const POLL_INTERVAL: usize = 16;
 
 /// How long a worker may sleep.
 #[must_use]
@@ -88,7 +87,7 @@ impl Poll {
     #[inline]
     fn ends(&mut self) -> bool {
         self.ran += 1;
-        if self.ran.is_power_of_two() || self.ran.is_multiple_of(POLL_INTERVAL) {
+        if is_time_to_look(self.ran) {
             let now = Instant::now();
             let began = *self.began.get_or_insert(now);
             self.is_over = now - began > LONGEST_POLL;
@@ -283,8 +282,15 @@ impl<'a> Runner<'a> {
         let turn = Turn { core: self.core };
         let mut ran = 0_usize;
         let mut at = 0;
-        // Some may be appended meanwhile.
-        while let Some(slot) = me.board[..me.filled.load(Ordering::Relaxed)].get(at) {
+        loop {
+            // Some may have been appended meanwhile.
+            let Some(slot) = me.board[..me.filled.load(Ordering::Relaxed)].get(at) else {
+                me.filled.store(0, Ordering::Relaxed);
+                break;
+            };
+            if !self.may_nap && ran != 0 && self.poll.ends() {
+                break;
+            }
             at += 1;
             let link = if alone {
                 let link = slot.load(Ordering::Relaxed);
@@ -310,13 +316,6 @@ impl<'a> Runner<'a> {
             let run = unsafe { &*vtable }.run;
             // SAFETY: the link is ours, and its virtual table fits it.
             unsafe { run(link, &turn) };
-            let is_last = at == me.filled.load(Ordering::Relaxed);
-            if !self.may_nap && !is_last && self.poll.ends() {
-                break;
-            }
-        }
-        if at == me.filled.load(Ordering::Relaxed) {
-            me.filled.store(0, Ordering::Relaxed);
         }
         WorkerCounts::add(&me.counts.runs, ran as u64);
     }

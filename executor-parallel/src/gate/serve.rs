@@ -45,7 +45,7 @@ impl Gate {
                 return false;
             }
             let permits = self.permits.take_up_to(line.waiting().min(MANY));
-            let mut granted = Granted::new();
+            let mut granted = Granted::default();
             for _ in 0..permits {
                 if let Some((_, Waiter::Message(message))) = line.pop() {
                     granted.push(message);
