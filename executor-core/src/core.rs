@@ -39,10 +39,11 @@ pub const DEFAULT_BUDGET: usize = if cfg!(executor_tiny) { 2 } else { 128 };
 /// ([`WorkerCore::tokio`]), of which the workers are tasks. A core lives while a clone of it or an
 /// executor built on it does; after that the workers finish what was accepted and leave.
 ///
-/// Beside the workers there is no thread but for the time. On tokio a thread of the runtime's
-/// blocking pool keeps it while there is a timer. On own threads a drain or a shutdown that has to
-/// wait may start one with the name `executor-deadline`, which is there for its deadline if all
-/// workers are blocked, and ends with the wait.
+/// Beside the workers there is no thread of the core's own but one, on own threads: a drain or a
+/// shutdown that has to wait may start one with the name `executor-deadline`, which is there for its
+/// deadline if all workers are blocked, and ends with the wait. On tokio threads of the runtime's
+/// blocking pool are borrowed: one keeps the time while there is a timer, and one looks for some
+/// milliseconds whether a worker has come that was woken while no thread of the runtime was idle.
 ///
 /// # Examples
 /// ```

@@ -84,6 +84,12 @@ impl Parker {
         }
     }
 
+    /// Whether somebody has woken the worker, and it does not know yet.
+    pub(crate) fn is_called(&self) -> bool {
+        // ORDERING: Acquire, as where it wakes up.
+        self.flag.load(Ordering::Acquire) == WOKEN
+    }
+
     /// Wakes the worker, or keeps it from falling asleep.
     pub(crate) fn wake(&self) {
         // ORDERING: Release publishes what the waker's thread did before.

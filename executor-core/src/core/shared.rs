@@ -156,14 +156,20 @@ impl CoreShared {
 
     /// Wakes workers, which are to run beside this thread.
     fn wake(&self, workers: impl IntoIterator<Item = usize>) {
-        let mut woken = false;
-        for worker in workers {
-            self.workers[worker].parker.wake();
-            woken = true;
+        let mut workers = workers.into_iter().peekable();
+        if workers.peek().is_none() {
+            return;
         }
-        if let (true, Some(ushers)) = (woken, &self.ushers) {
-            ushers.send();
+        let wake = || workers.for_each(|worker| self.workers[worker].parker.wake());
+        match &self.ushers {
+            Some(ushers) => ushers.lead(wake),
+            None => wake(),
         }
+    }
+
+    /// Whether a worker was woken and has not come yet.
+    pub(crate) fn awaits_worker(&self) -> bool {
+        self.workers.iter().any(|worker| worker.parker.is_called())
     }
 
     fn wake_all(&self) {

@@ -61,9 +61,8 @@ fn handlers_on_own_threads_use_io_and_time_of_the_runtime_they_were_given() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_tokio_host_starts_no_thread() {
+fn the_tokio_host_starts_no_thread_of_its_own() {
     let runtime = many(2, "only");
-    // The runtime's own threads, and none that is named as the core's would be.
     runtime.block_on(async {
         let core = WorkerCore::tokio(runtime.handle()).name("hosted");
         let core = core.build().expect("tasks");
@@ -73,7 +72,10 @@ fn the_tokio_host_starts_no_thread() {
             let name = name.expect("open").await.expect("handled");
             assert_eq!(name.as_deref(), Some("only"));
         }
-        assert_eq!((threads_named("only"), threads_named("hosted")), (2, 0));
+        // None that is named as the core's would be, and few of the blocking pool's: one that looks after workers
+        // may be on its way out while the next begins.
+        assert_eq!(threads_named("hosted"), 0);
+        assert!((2..10).contains(&threads_named("only")));
     });
     let runtime = one();
     let here = std::thread::current().id();

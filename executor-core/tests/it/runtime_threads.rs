@@ -1,6 +1,6 @@
 //! Threads of a runtime that are blocked, by tasks of the user or by handlers, while others are idle.
 
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -98,4 +98,86 @@ fn what_a_handler_submits_to_another_core_runs_although_it_blocks_its_thread() {
     };
     let met = first.spawn_fn(blocks).expect("open").wait();
     assert!(met.expect("no panic"));
+}
+
+/// Where the threads of a runtime wait that are about to park.
+#[derive(Clone, Default)]
+struct Gate {
+    /// Who waits in it, in the order in which they came; None: it is open.
+    waiting: Arc<Mutex<Option<Vec<mpsc::Sender<()>>>>>,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let (let_go, gone) = mpsc::channel();
+        if let Some(waiting) = &mut *self.waiting.lock().expect("no panic") {
+            waiting.push(let_go);
+        } else {
+            return;
+        }
+        // An error: the gate was opened.
+        let _either = gone.recv();
+    }
+
+    fn close(&self) {
+        *self.waiting.lock().expect("no panic") = Some(Vec::new());
+    }
+
+    fn open(&self) {
+        *self.waiting.lock().expect("no panic") = None;
+    }
+
+    /// How many have come to it since it was closed.
+    fn came(&self) -> usize {
+        let waiting = self.waiting.lock().expect("no panic");
+        waiting.as_ref().map_or(0, Vec::len)
+    }
+
+    /// Lets the first go that came.
+    fn let_first_go(&self) {
+        let waiting = self.waiting.lock().expect("no panic");
+        waiting.iter().flatten().take(1).for_each(|first| {
+            first.send(()).expect("it waits");
+        });
+    }
+}
+
+#[test]
+fn what_a_handler_submits_runs_although_it_blocks_its_thread_while_the_other_is_about_to_park() {
+    let gate = Gate::default();
+    let at_park = gate.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .on_thread_park(move || at_park.pass())
+        .build()
+        .expect("a runtime");
+    let core = core_on(&runtime, 2);
+    let parked = || {
+        let metrics = runtime.metrics();
+        let counts = [0, 1].map(|thread| metrics.worker_park_unpark_count(thread));
+        counts.iter().filter(|&count| count % 2 == 1).count()
+    };
+    eventually("both threads are parked", || parked() == 2);
+    // One thread is busy, so that the other searches, and the first may not when it is idle again.
+    let (go_on, told) = mpsc::channel::<()>();
+    let busy = runtime.spawn(async move { told.recv_timeout(PATIENCE).is_ok() });
+    eventually("one thread is busy", || parked() == 1);
+    gate.close();
+    drop(runtime.spawn(async {}));
+    eventually("one has searched", || gate.came() == 1);
+    go_on.send(()).expect("it waits");
+    eventually("the other could not", || gate.came() == 2);
+    gate.let_first_go();
+    eventually("the first is parked", || parked() == 1);
+    let inner = core.clone();
+    let blocks = move || {
+        let (tell, told) = mpsc::channel();
+        let tells = move || tell.send(()).expect("it is heard");
+        inner.spawn_fn_detached(tells).expect("open");
+        gate.open();
+        told.recv_timeout(PATIENCE).is_ok()
+    };
+    let met = core.spawn_fn(blocks).expect("open").wait();
+    assert!(met.expect("no panic"), "nobody has come");
+    assert!(runtime.block_on(busy).expect("no panic"));
 }
