@@ -5,6 +5,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 exec </dev/null
 
 export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-auto}"
+# Each step builds once: to keep what the next build could reuse takes as much of the disk again.
+export CARGO_INCREMENTAL="${CARGO_INCREMENTAL:-0}"
 # A missing toolchain is reported by the step that wants it, never downloaded behind the caller's back.
 export RUSTUP_AUTO_INSTALL=0
 
