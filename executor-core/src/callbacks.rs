@@ -217,7 +217,7 @@ impl CallbackLane {
             debug_assert_eq!(step, Step::Finished);
             if slice.is_over(budget, !this.taken.get().is_null()) {
                 let _ = Arc::into_raw(this);
-                turn.core.push_admitted(link);
+                turn.end_slice(&slice, link);
                 return;
             }
         }

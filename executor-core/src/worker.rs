@@ -23,6 +23,7 @@ pub(crate) use self::runner::{Pace, Rest, Runner};
 use crate::core::CoreShared;
 use crate::lane::{Lane, Link, List};
 use crate::park::Parker;
+use crate::slice::Slice;
 use crate::sync::{AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
 
 /// The most links on a board.
@@ -71,9 +72,20 @@ impl WorkerCounts {
 }
 
 /// A worker's turn: what running work can see of who runs it.
-#[derive(Clone, Copy)]
 pub(crate) struct Turn<'a> {
     pub(crate) core: &'a CoreShared,
+    /// Whether something of it has lasted long for what waits behind it.
+    was_long: Cell<bool>,
+}
+
+impl Turn<'_> {
+    /// A slice is over of something that goes on behind what waits.
+    pub(crate) fn end_slice(&self, slice: &Slice, link: NonNull<Link>) {
+        if slice.was_long() {
+            self.was_long.set(true);
+        }
+        self.core.push_admitted(link);
+    }
 }
 
 thread_local! {

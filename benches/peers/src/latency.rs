@@ -18,6 +18,17 @@ pub struct Arrivals {
     handled: AtomicU64,
 }
 
+/// What became of messages that were sent at random times, in nanoseconds.
+#[derive(Debug)]
+pub struct Driven {
+    /// How long each waited, from when it was due until it was handled.
+    pub waits: Vec<u64>,
+    /// How late each was sent: the part of its wait for which whoever sends had no processor, or was at those before.
+    pub late: Vec<u64>,
+    /// The whole time.
+    pub took: Duration,
+}
+
 impl Arrivals {
     /// For so many messages.
     #[must_use]
@@ -43,31 +54,30 @@ impl Arrivals {
     }
 
     /// Sends each message after its gap, in nanoseconds, whether or not those before are handled,
-    /// and waits for all; gives the waits and the whole time.
+    /// and waits for all.
     ///
     /// A message that is sent too late, because sending takes its time, counts from when it was due.
     ///
     /// # Panics
     /// When not all are handled within a minute.
-    pub fn drive(
-        &self,
-        gaps: impl Iterator<Item = f64>,
-        mut send: impl FnMut(usize),
-    ) -> (Vec<u64>, Duration) {
+    pub fn drive(&self, gaps: impl Iterator<Item = f64>, mut send: impl FnMut(usize)) -> Driven {
         self.handled.store(0, Ordering::Relaxed);
         let start = Instant::now();
         let mut due = self.now() as f64;
-        let mut sent = 0;
+        let mut late = Vec::with_capacity(self.due.len());
         for (message, gap) in (0..self.due.len()).zip(gaps) {
             due += gap;
-            while (self.now() as f64) < due {
+            let mut now = self.now();
+            while (now as f64) < due {
                 // Whoever handles the messages may need this processor.
                 std::thread::yield_now();
+                now = self.now();
             }
             self.due[message].store(due as u64, Ordering::Relaxed);
+            late.push(now - due as u64);
             send(message);
-            sent += 1;
         }
+        let sent = late.len() as u64;
         while self.handled.load(Ordering::Acquire) < sent {
             assert!(
                 start.elapsed() < Duration::from_secs(60),
@@ -76,13 +86,14 @@ impl Arrivals {
             );
             std::thread::yield_now();
         }
-        let waited = self.waited.iter().take(sent as usize);
-        (
-            waited
+        let waited = self.waited.iter().take(late.len());
+        Driven {
+            waits: waited
                 .map(|waited| waited.load(Ordering::Relaxed))
                 .collect(),
-            start.elapsed(),
-        )
+            late,
+            took: start.elapsed(),
+        }
     }
 }
 

@@ -64,7 +64,7 @@ impl<O: StreamOwner> Strand<O> {
                 this.tell(&mut untold);
                 head.taken.set(queued.into_raw());
                 let _ = Arc::into_raw(this);
-                turn.core.push_admitted(link);
+                turn.end_slice(&slice, link);
                 return;
             }
         }

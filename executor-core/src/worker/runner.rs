@@ -3,6 +3,7 @@
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+use std::cell::Cell;
 use std::ptr::{self, NonNull};
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,8 @@ pub(crate) struct Pace {
     /// Links that it has run since it looked for timers.
     untended: usize,
     suspect: Suspect,
+    /// Whether the last of them was long for what waits behind it.
+    was_long: bool,
 }
 
 /// Another worker, and how much it had run when it was looked at.
@@ -166,7 +169,12 @@ impl<'a> Runner<'a> {
             // The board was filled before the look at the sleepers, or one that lies down just now
             // sees no work here while this worker sees nobody to wake.
             fence(Ordering::SeqCst);
-            self.core.wake_for_work();
+            if self.pace.was_long && me.is_left_lying() {
+                // Too much to wait for the end of a nap.
+                self.core.wake_one();
+            } else {
+                self.core.wake_for_work();
+            }
         }
         self.run_board();
         true
@@ -185,7 +193,7 @@ impl<'a> Runner<'a> {
                 return self.behind_shelf(self.stolen(list));
             }
         }
-        if self.pace.batches.is_multiple_of(RELIEF_INTERVAL) {
+        if self.pace.was_long || self.pace.batches.is_multiple_of(RELIEF_INTERVAL) {
             let list = self.relieve();
             if !list.is_empty() {
                 return self.behind_shelf(list);
@@ -268,7 +276,10 @@ impl<'a> Runner<'a> {
                 return self.stolen(list);
             }
         }
-        let worker = (worker + 1) % all.len();
+        let mut worker = (worker + 1) % all.len();
+        if worker == self.index {
+            worker = (worker + 1) % all.len();
+        }
         self.pace.suspect = Suspect {
             worker,
             runs: runs_of(worker),
@@ -279,7 +290,10 @@ impl<'a> Runner<'a> {
     fn run_board(&mut self) {
         let me = self.me();
         let alone = self.core.workers.len() == 1;
-        let turn = Turn { core: self.core };
+        let turn = Turn {
+            core: self.core,
+            was_long: Cell::new(false),
+        };
         let mut ran = 0_usize;
         let mut at = 0;
         loop {
@@ -318,6 +332,7 @@ impl<'a> Runner<'a> {
             unsafe { run(link, &turn) };
         }
         WorkerCounts::add(&me.counts.runs, ran as u64);
+        self.pace.was_long = turn.was_long.get();
     }
 
     /// Looks for work for a while before sleeping; false: there is none.

@@ -162,7 +162,7 @@ struct Keys {
 /// What it can do: everything at once, and the time until all is handled.
 fn capacity<T: Target>(target: &T, arrivals: &Arrivals, keys: &Keys) -> Vec<Figure> {
     let send = |message: usize| target.send(keys.of[message], message);
-    let (_, took) = arrivals.drive(std::iter::repeat(0.0), send);
+    let took = arrivals.drive(std::iter::repeat(0.0), send).took;
     vec![Figure {
         params: params! { "keys": keys.name, "figure": "capacity" },
         unit: "ns",
@@ -178,23 +178,29 @@ fn sample<T: Target>(target: &T, arrivals: &Arrivals, load: Load<'_>) -> Vec<Fig
     let mut numbers = Numbers::new(2);
     let gaps = std::iter::repeat_with(|| numbers.gap(load.gap));
     let send = |message: usize| target.send(load.keys.of[message], message);
-    let (waits, _) = arrivals.drive(gaps, send);
+    let driven = arrivals.drive(gaps, send);
     target.cool_down();
-    let mut histogram = Histogram::<u64>::new_with_bounds(1, LONGEST, 3).expect("legal bounds");
-    for wait in waits {
-        histogram.saturating_record(wait);
-    }
-    let at = |name: &str, quantile| Figure {
+    let [waits, late] = [driven.waits, driven.late].map(|times| {
+        let mut histogram = Histogram::<u64>::new_with_bounds(1, LONGEST, 3).expect("legal bounds");
+        times
+            .into_iter()
+            .for_each(|time| histogram.saturating_record(time));
+        histogram
+    });
+    let at = |name: &str, of: &Histogram<u64>, quantile| Figure {
         params: load.params(name),
         unit: "us",
-        value: histogram.value_at_quantile(quantile) as f64 / 1e3,
+        value: of.value_at_quantile(quantile) as f64 / 1e3,
         zero: false,
     };
     vec![
-        at("p50", 0.5),
-        at("p90", 0.9),
-        at("p99", 0.99),
-        at("p99.9", 0.999),
+        at("p50", &waits, 0.5),
+        at("p90", &waits, 0.9),
+        at("p99", &waits, 0.99),
+        at("p99.9", &waits, 0.999),
+        // Of these waits, for who sends rather than for who handles.
+        at("late-p50", &late, 0.5),
+        at("late-p99.9", &late, 0.999),
     ]
 }
 

@@ -398,7 +398,7 @@ pub(crate) const CASES: &[Case] = &[
     case!(
         19,
         "latency",
-        "Waits of messages that arrive at random, with and without a hot stream beside them; a load of 50 is half of what the slowest subject can do, the same for all: a message every `gap_ns` on average",
+        "Waits of messages that arrive at random, with and without a hot stream beside them; a load of 50 is half of what the slowest subject can do, the same for all: a message every `gap_ns` on average; `late` is how late messages were sent, part of their waits",
         case_latency::under_load,
         [
             at_most(

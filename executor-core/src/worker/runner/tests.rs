@@ -130,6 +130,64 @@ fn a_batch_that_is_held_up_is_taken_by_who_has_enough_to_do() {
 }
 
 #[test]
+fn a_worker_of_long_slices_takes_what_another_has_not_come_to_since_it_looked() {
+    let core = unhosted(2);
+    let other = &core.handle.0.workers[0];
+    let waiting = {
+        let _duty = OnDuty::new(&core.handle.0, 0);
+        core.spawn_fn(|| 5).expect("open")
+    };
+    let mut runner = Runner::new(&core.handle.0, 1);
+    let _duty = OnDuty::new(&core.handle.0, 1);
+    let mut look = || {
+        push(&core);
+        runner.pace.was_long = true;
+        assert!(runner.run_batch());
+        waiting.is_done()
+    };
+    for _ in 0..3 {
+        WorkerCounts::add(&other.counts.runs, 1);
+        assert!(!look(), "it runs on");
+    }
+    assert!(look());
+}
+
+#[test]
+fn a_worker_knows_whether_its_last_batch_had_a_long_slice() {
+    let core = unhosted(1);
+    let calls = core.callbacks();
+    let mut runner = Runner::new(&core.handle.0, 0);
+    for (took, is_long) in [(Duration::from_micros(100), true), (Duration::ZERO, false)] {
+        let call = move || std::thread::sleep(took);
+        (0..32).for_each(|_| drop(calls.call(call).expect("open")));
+        assert!(runner.run_batch());
+        assert_eq!(runner.pace.was_long, is_long && !cfg!(executor_tiny));
+        while runner.run_batch() {}
+    }
+}
+
+#[test]
+fn who_naps_is_woken_by_a_worker_of_long_slices_that_has_more_than_a_batch() {
+    for (links, was_long, naps) in [
+        (MAX_BATCH + 1, true, false),
+        (MAX_BATCH + 1, false, true),
+        (MAX_BATCH, true, true),
+    ] {
+        let core = unhosted(2);
+        let mut other = idle(&core, 1);
+        let _duty = OnDuty::new(&core.handle.0, 0);
+        let mut runner = Runner::new(&core.handle.0, 0);
+        push(&core);
+        assert!(runner.run_batch());
+        assert!(matches!(other.lie_down(), Rest::Until(_)));
+        runner.pace.was_long = was_long;
+        (0..links).for_each(|_| push(&core));
+        assert!(runner.run_batch());
+        assert_eq!(core.metrics().napping != 0, naps, "{links}, {was_long}");
+    }
+}
+
+#[test]
 fn timers_fire_between_batches_that_are_shorter_than_the_interval() {
     let core = WorkerCore::threads(1).batch((TEND_INTERVAL / 2).min(MAX_BATCH));
     let core = Unhosted(core.unhosted());
