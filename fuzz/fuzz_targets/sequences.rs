@@ -4,6 +4,7 @@
 
 use std::iter;
 
+use executor_scenarios::Host;
 use executor_scenarios::sequences::{Op, play_parallel, play_serial};
 use libfuzzer_sys::fuzz_target;
 
@@ -13,6 +14,6 @@ const MOST: usize = 100;
 fuzz_target!(|bytes: &[u8]| {
     let mut bytes = bytes;
     let ops: Vec<_> = iter::from_fn(|| Op::read(&mut bytes)).take(MOST).collect();
-    play_serial(&ops);
-    play_parallel(&ops);
+    play_serial(&ops, &Host::Threads(2));
+    play_parallel(&ops, &Host::Threads(2));
 });

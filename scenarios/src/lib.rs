@@ -14,6 +14,7 @@ mod awkward;
 mod axes;
 mod expect;
 mod held;
+mod host;
 mod play;
 mod script;
 pub mod sequences;
@@ -22,5 +23,6 @@ mod tracked;
 mod waiting;
 
 pub use axes::{Entry, Fate, Interference, Moment, Path, Scenario, Site, scenarios};
+pub use host::{Host, Runtimes};
 pub use play::play;
 pub use waiting::{DEADLINE, block_on, eventually};

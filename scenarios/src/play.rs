@@ -9,6 +9,7 @@ use executor_core::{RejectReason, Report, Shutdown, VirtualClock, WorkerCore};
 use crate::awkward::{Awkward, Trap};
 use crate::axes::{Fate, Interference, Moment, Path, Scenario, Site};
 use crate::held::{Held, Seen};
+use crate::host::Host;
 use crate::script::Stage;
 use crate::subject::{DELAY, Subject};
 use crate::tracked::{Blown, Ledger, defuse};
@@ -21,13 +22,13 @@ struct Account {
     refused: u64,
 }
 
-/// Plays a scenario on a core of `workers` threads.
+/// Plays a scenario on a core of its own.
 ///
 /// # Panics
 /// When anything is lost, doubled, too early or late, or does not add up.
-pub fn play(scenario: &Scenario, workers: usize) {
+pub fn play(scenario: &Scenario, host: &Host) {
     let clock = VirtualClock::new();
-    let core = WorkerCore::threads(workers);
+    let core = host.core();
     let core = if scenario.entry.is_delayed() {
         core.clock(&clock)
     } else {

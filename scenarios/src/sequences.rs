@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use executor_core::{Report, Shutdown, Totals, VirtualClock, WorkerCore};
 
+use crate::host::Host;
 use crate::waiting::{DEADLINE, block_on, eventually};
 use message::{Door, End, Held, Message, Place};
 pub use op::{KEYS, Op};
@@ -33,8 +34,8 @@ type Ending = Pin<Box<dyn Future<Output = Report>>>;
 ///
 /// # Panics
 /// When the executor does anything else than its model.
-pub fn play_serial(ops: &[Op]) {
-    let mut serial = Serial::new();
+pub fn play_serial(ops: &[Op], host: &Host) {
+    let mut serial = Serial::new(host);
     for op in ops {
         serial.play(op);
     }
@@ -45,8 +46,8 @@ pub fn play_serial(ops: &[Op]) {
 ///
 /// # Panics
 /// When the executor does anything else than its model.
-pub fn play_parallel(ops: &[Op]) {
-    let mut parallel = Parallel::new();
+pub fn play_parallel(ops: &[Op], host: &Host) {
+    let mut parallel = Parallel::new(host);
     for op in ops {
         parallel.play(op);
     }
@@ -68,9 +69,9 @@ struct Common {
 }
 
 impl Common {
-    fn new() -> Self {
+    fn new(host: &Host) -> Self {
         let clock = VirtualClock::new();
-        let core = WorkerCore::threads(2).tick(TICK).clock(&clock).build();
+        let core = host.core().tick(TICK).clock(&clock).build();
         Self {
             core: core.expect("threads start"),
             clock,

@@ -4,7 +4,8 @@
 //! - `SCENARIOS=2000` plays so many, chosen by `SCENARIO_SEED`, and `SCENARIOS=all` plays all, which is
 //!   the default;
 //! - `SCENARIOS_WITHOUT=Forgotten` leaves those out whose name contains the word, as a leak checker must;
-//! - `SCENARIO_ROUNDS=10` plays each so often; twice is the default, with one worker and with two.
+//! - `SCENARIO_ROUNDS=10` plays each so often, each time on another of the hosts; four times is the default,
+//!   with one worker and with two on threads of their own, and on both kinds of runtime.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -12,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use executor_scenarios::{Scenario, play, scenarios};
+use executor_scenarios::{Host, Runtimes, Scenario, play, scenarios};
 
 /// Set in a child process, to the scenario that it plays to its end.
 const CHILD: &str = "SCENARIO_IN_CHILD";
@@ -57,15 +58,17 @@ fn chosen() -> Vec<Scenario> {
 
 #[test]
 fn every_legal_scenario_ends_as_it_should() {
-    let rounds = number("SCENARIO_ROUNDS").unwrap_or(2);
+    let runtimes = Runtimes::start();
+    let hosts = runtimes.hosts();
+    let rounds = number("SCENARIO_ROUNDS").unwrap_or(hosts.len() as u64);
     let chosen = chosen();
     let mut failed = Vec::new();
     for round in 0..rounds {
         for (index, scenario) in (0..).zip(&chosen) {
-            let workers = 1 + (round + index) as usize % 2;
-            let played = catch_unwind(AssertUnwindSafe(|| play(scenario, workers)));
+            let host = &hosts[(round + index) as usize % hosts.len()];
+            let played = catch_unwind(AssertUnwindSafe(|| play(scenario, host)));
             if played.is_err() {
-                println!("FAILED on {workers} workers: SCENARIO={scenario}");
+                println!("FAILED on {host}: SCENARIO={scenario}");
                 failed.push(scenario.to_string());
             }
             assert!(failed.len() < 20, "too many have failed: {failed:#?}");
@@ -96,7 +99,7 @@ fn every_cell_is_legal_or_has_a_reason() {
 fn a_panic_while_another_unwinds_aborts_the_process() {
     if let Ok(name) = env::var(CHILD) {
         let scenario = scenarios().find(|scenario| scenario.to_string() == name);
-        play(&scenario.expect("the parent knows it"), 1);
+        play(&scenario.expect("the parent knows it"), &Host::Threads(1));
         return;
     }
     let this = env::current_exe().expect("a path");

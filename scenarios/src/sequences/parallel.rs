@@ -13,6 +13,7 @@ use executor_parallel::ParallelExecutor;
 
 use super::message::{Door, End, Handling, Held, Message, Place};
 use super::{Common, Op, ROOM, TICK};
+use crate::host::Host;
 use crate::waiting::{DEADLINE, block_on, eventually};
 
 pub(super) struct Parallel {
@@ -26,8 +27,8 @@ pub(super) struct Parallel {
 }
 
 impl Parallel {
-    pub(super) fn new() -> Self {
-        let common = Common::new();
+    pub(super) fn new(host: &Host) -> Self {
+        let common = Common::new(host);
         let executor = ParallelExecutor::builder(&common.core)
             .max_concurrency(ROOM)
             .queue(ROOM);

@@ -13,6 +13,7 @@ use executor_serial::SerialExecutor;
 
 use super::message::{Door, End, Handling, Held, Place};
 use super::{Common, KEYS, Op, ROOM, TICK};
+use crate::host::Host;
 use crate::waiting::{DEADLINE, block_on, eventually};
 
 /// A stream, as the model knows it.
@@ -36,8 +37,8 @@ pub(super) struct Serial {
 }
 
 impl Serial {
-    pub(super) fn new() -> Self {
-        let common = Common::new();
+    pub(super) fn new(host: &Host) -> Self {
+        let common = Common::new(host);
         let executor = SerialExecutor::<u64>::builder(&common.core)
             .state(|_| 0)
             .queue_per_stream(ROOM);

@@ -1,8 +1,12 @@
-//! Random sequences of operations, on both executors and their models.
+//! Random sequences of operations, on both executors and their models, on every kind of host.
+
+use std::sync::LazyLock;
 
 use executor_core::Shutdown;
 use executor_scenarios::sequences::{KEYS, Op, play_parallel, play_serial};
+use executor_scenarios::{Host, Runtimes};
 use proptest::prelude::{ProptestConfig, Strategy, any, prop, prop_oneof, proptest};
+use proptest::sample::select;
 use proptest::strategy::Just;
 
 fn op() -> impl Strategy<Value = Op> {
@@ -34,6 +38,15 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     })
 }
 
+fn hosts() -> &'static [Host; 4] {
+    static RUNTIMES: LazyLock<(Runtimes, [Host; 4])> = LazyLock::new(|| {
+        let runtimes = Runtimes::start();
+        let hosts = runtimes.hosts();
+        (runtimes, hosts)
+    });
+    &RUNTIMES.1
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         // Each step of a shrink may wait for what does not come.
@@ -42,12 +55,12 @@ proptest! {
     })]
 
     #[test]
-    fn a_serial_executor_does_what_its_model_does(ops in ops()) {
-        play_serial(&ops);
+    fn a_serial_executor_does_what_its_model_does(ops in ops(), host in select(hosts())) {
+        play_serial(&ops, &host);
     }
 
     #[test]
-    fn a_parallel_executor_does_what_its_model_does(ops in ops()) {
-        play_parallel(&ops);
+    fn a_parallel_executor_does_what_its_model_does(ops in ops(), host in select(hosts())) {
+        play_parallel(&ops, &host);
     }
 }
