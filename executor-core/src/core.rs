@@ -43,7 +43,7 @@ pub const DEFAULT_BUDGET: usize = if cfg!(executor_tiny) { 2 } else { 128 };
 /// shutdown that has to wait may start one with the name `executor-deadline`, which is there for its
 /// deadline if all workers are blocked, and ends with the wait. On tokio threads of the runtime's
 /// blocking pool are borrowed: one keeps the time while there is a timer, and one looks for some
-/// milliseconds whether a worker has come that was woken while no thread of the runtime was idle.
+/// milliseconds whether a worker has come that was woken while not all threads of the runtime were parked.
 ///
 /// # Examples
 /// ```

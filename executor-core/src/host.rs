@@ -145,7 +145,8 @@ impl WorkerTask {
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let core = &*self.core;
-        let parker = &core.workers[self.index].parker;
+        let me = &core.workers[self.index];
+        let parker = &me.parker;
         if self.asleep {
             if parker.poll_park(context).is_pending() {
                 return Poll::Pending;
@@ -153,11 +154,16 @@ impl WorkerTask {
             self.asleep = false;
             self.searching = true;
         }
+        me.set_to_go_on(false);
         let _duty = OnDuty::new(core, self.index);
         let mut runner = Runner::resumed(core, self.index, self.searching, self.pace);
         let verdict = loop {
             if run_some(core, &mut runner) {
-                context.waker().wake_by_ref();
+                me.set_to_go_on(true);
+                let go_on = || context.waker().wake_by_ref();
+                core.ushers
+                    .as_ref()
+                    .map_or_else(go_on, |ushers| ushers.lead(go_on));
                 break Poll::Pending;
             }
             if core.should_exit() && !core.has_work() {
@@ -172,7 +178,7 @@ impl WorkerTask {
                 continue;
             }
             core.note_quiet();
-            core.workers[self.index].counts.parked();
+            me.counts.parked();
             if parker.poll_park(context).is_pending() {
                 self.asleep = true;
                 break Poll::Pending;
@@ -213,6 +219,9 @@ impl Drop for WorkerTask {
             let _ = self.core.sleepers.get_up(self.index);
             self.searching = true;
         }
+        let me = &self.core.workers[self.index];
+        me.parker.leave();
+        me.set_to_go_on(false);
         Runner::resumed(&self.core, self.index, self.searching, self.pace).retire();
         if self.core.note_exit() {
             self.core.abandon();
@@ -273,9 +282,11 @@ mod tests {
         assert_eq!(woken.0.load(Ordering::SeqCst), 0);
         drop(last);
         assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        assert!(core.handle.0.awaits_worker());
         let mut context = Context::from_waker(Waker::noop());
         assert!(first.poll(&mut context).is_pending());
         assert_eq!(completion.wait().expect("handled"), 5);
+        assert!(!core.handle.0.awaits_worker(), "whoever is gone is not");
     }
 
     #[test]
@@ -303,6 +314,7 @@ mod tests {
         let mut context = Context::from_waker(Waker::noop());
         let mut done = [0; 3].map(|_| {
             assert!(worker.poll(&mut context).is_pending());
+            assert!(core.handle.0.awaits_worker(), "it is to go on");
             slow.iter().filter(|slow| slow.is_done()).count()
         });
         assert!(done.windows(2).all(|polls| polls[0] < polls[1]), "{done:?}");
@@ -311,6 +323,10 @@ mod tests {
             assert!(worker.poll(&mut context).is_pending());
             done[2] = slow.iter().filter(|slow| slow.is_done()).count();
         }
+        while core.metrics().asleep == 0 {
+            assert!(worker.poll(&mut context).is_pending());
+        }
+        assert!(!core.handle.0.awaits_worker());
     }
 
     /// Work that leaves more of itself, until it is told to stop.

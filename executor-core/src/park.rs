@@ -90,6 +90,11 @@ impl Parker {
         self.flag.load(Ordering::Acquire) == WOKEN
     }
 
+    /// A task that sleeps here is gone, called or not.
+    pub(crate) fn leave(&self) {
+        self.flag.store(ASLEEP, Ordering::Relaxed);
+    }
+
     /// Wakes the worker, or keeps it from falling asleep.
     pub(crate) fn wake(&self) {
         // ORDERING: Release publishes what the waker's thread did before.

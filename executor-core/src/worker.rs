@@ -47,6 +47,8 @@ pub(crate) struct Worker {
     pub(crate) parker: Parker,
     /// 1: it sleeps, or has left, and does not come for what is in its lane; a hint.
     rests: AtomicU8,
+    /// 1: as a task, it lets others go on, and has work left.
+    to_go_on: AtomicU8,
     /// Written by the worker alone.
     pub(crate) counts: WorkerCounts,
 }
@@ -132,8 +134,17 @@ impl Worker {
             filled: AtomicUsize::new(0),
             parker: Parker::new(),
             rests: AtomicU8::new(0),
+            to_go_on: AtomicU8::new(0),
             counts: WorkerCounts::default(),
         }
+    }
+
+    pub(crate) fn set_to_go_on(&self, is: bool) {
+        self.to_go_on.store(u8::from(is), Ordering::Release);
+    }
+
+    pub(crate) fn is_to_go_on(&self) -> bool {
+        self.to_go_on.load(Ordering::Acquire) != 0
     }
 
     /// Whether anything is to be had here.

@@ -169,7 +169,7 @@ impl CoreShared {
 
     /// Whether a worker was woken and has not come yet.
     pub(crate) fn awaits_worker(&self) -> bool {
-        self.workers.iter().any(|worker| worker.parker.is_called())
+        (self.workers.iter()).any(|worker| worker.parker.is_called() || worker.is_to_go_on())
     }
 
     fn wake_all(&self) {

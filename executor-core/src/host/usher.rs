@@ -12,18 +12,20 @@
 //! The runtime tells a thread that is parked. One that has found nothing and is about to park counts as awake,
 //! and parks without another look unless it was one of the few that search. If it is the only one left, nobody
 //! comes, whoever woke the worker and wherever it lies, until something else wakes that thread; and meanwhile
-//! the worker counts as searching, so that nobody wakes another. When a thread was parked all the while it was
-//! told, or a searcher looks. Otherwise an attendant, on a thread of the blocking pool, looks a little later
-//! whether the worker has come, and has the runtime told again. There is one at a time, and it stays for 50 ms
-//! at most.
+//! the worker counts as searching, so that nobody wakes another. The same can become of a worker task that lets
+//! others go on. When all other threads were parked before, one of them is told. Otherwise an attendant, on
+//! a thread of the blocking pool, looks a little later whether the worker has come, and has the runtime told
+//! again. There is one at a time, and it stays for 50 ms after the last call at most.
 
 use std::future::{poll_fn, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor, RuntimeMetrics};
+use tokio::task;
 
 use crate::core::CoreShared;
 use crate::sync::plain::{Mutex, OnceLock};
@@ -33,9 +35,9 @@ use crate::thread_id;
 /// It was woken, or made, and has not run since.
 const OUT: usize = usize::MAX;
 /// After how long an attendant looks, again and again,
-const LOOK_INTERVAL: Duration = Duration::from_millis(2);
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// and how often at most: a worker that has not come then finds every thread busy.
-const LOOKS: usize = 25;
+const LOOKS: u8 = 10;
 
 /// The ushers of a core, one for each thread of its runtime, more or less, and the attendant.
 pub(crate) struct Ushers {
@@ -43,8 +45,9 @@ pub(crate) struct Ushers {
     metrics: RuntimeMetrics,
     /// A power of two.
     all: Box<[Usher]>,
-    /// 1: there is an attendant, who sees whoever was woken before this was found.
-    attended: AtomicU8,
+    /// How often the attendant looks yet; 0: there is none. Whoever was woken before this was set is seen by the
+    /// looks that follow.
+    looks: AtomicU8,
     core: OnceLock<Weak<CoreShared>>,
 }
 
@@ -66,32 +69,32 @@ impl Ushers {
             runtime: runtime.clone(),
             metrics,
             all: (0..ushers).map(|_| Usher::new()).collect(),
-            attended: AtomicU8::new(0),
+            looks: AtomicU8::new(0),
             core: OnceLock::new(),
         })
     }
 
     /// Wakes workers by `wake`, to run beside this thread whatever that does next.
     pub(crate) fn lead(&self, wake: impl FnOnce()) {
-        let parked = self.parked();
+        // Before, or whoever wakes up for it would count. A thread of the runtime that runs a task is awake itself.
+        let are_parked = self.awake() <= usize::from(task::try_id().is_some());
         wake();
         self.send();
-        let is_told = parked.is_some_and(|(thread, count)| self.parks(thread) == count);
-        if !is_told {
+        if !are_parked {
             self.attend();
         }
     }
 
-    /// How often a thread of the runtime has parked and woken; odd: it is parked.
-    fn parks(&self, thread: usize) -> u64 {
-        self.metrics.worker_park_unpark_count(thread)
-    }
-
-    /// A thread that is parked, if one is, and how often it has parked and woken.
-    fn parked(&self) -> Option<(usize, u64)> {
+    /// How many threads of the runtime are not parked.
+    fn awake(&self) -> usize {
+        // A count is odd while its thread is parked.
         (0..self.metrics.num_workers())
-            .map(|thread| (thread, self.parks(thread)))
-            .find(|(_, count)| count % 2 == 1)
+            .filter(|&thread| {
+                self.metrics
+                    .worker_park_unpark_count(thread)
+                    .is_multiple_of(2)
+            })
+            .count()
     }
 
     fn here(&self) -> &Usher {
@@ -100,8 +103,9 @@ impl Ushers {
 
     /// Takes the place of the task that was woken last on this thread, if that has one.
     fn send(&self) {
-        // Whoever is in no task is on no thread of a runtime, and has woken others for all threads.
-        if tokio::task::try_id().is_none() {
+        // Whoever is on no thread of a runtime has woken others for all threads. One that is in no task may be at
+        // the runtime's timers and sockets, and keeps what it wakes as a task does.
+        if task::try_id().is_none() && Handle::try_current().is_err() {
             return;
         }
         let usher = self.here();
@@ -120,35 +124,41 @@ impl Ushers {
     #[cold]
     fn attend(&self) {
         // ORDERING: Release: an attendant that leaves after this has seen who was woken before.
-        if self.attended.swap(1, Ordering::AcqRel) == 1 {
+        if self.looks.swap(LOOKS, Ordering::AcqRel) != 0 {
             return;
         }
         let Some(core) = self.core.get().and_then(Weak::upgrade) else {
             return;
         };
-        // Dropped with its runtime, it attends to nobody: nothing runs there any more.
-        drop(self.runtime.spawn_blocking(move || {
-            core.ushers
-                .iter()
-                .for_each(|ushers| ushers.look_after(&core));
-        }));
+        let attend = move || {
+            let ushers = core.ushers.iter();
+            ushers.for_each(|ushers| ushers.look_after(&core));
+        };
+        // Dropped with its runtime, it attends to nobody: nothing runs there any more. It panics when there is no
+        // thread to be had, as a push must not.
+        let called = catch_unwind(AssertUnwindSafe(|| self.runtime.spawn_blocking(attend)));
+        if called.is_err() {
+            self.looks.store(0, Ordering::Release);
+        }
     }
 
     /// What an attendant does.
     fn look_after(&self, core: &CoreShared) {
-        for _ in 0..LOOKS {
+        loop {
             thread::sleep(LOOK_INTERVAL);
             if core.awaits_worker() {
                 self.runtime.spawn(ready(()));
+                if self.looks.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    return;
+                }
                 continue;
             }
             // ORDERING: Acquire: whoever found an attendant until now has woken whom it woke before.
-            self.attended.swap(0, Ordering::AcqRel);
-            if !core.awaits_worker() || self.attended.swap(1, Ordering::AcqRel) == 1 {
+            self.looks.swap(0, Ordering::AcqRel);
+            if !core.awaits_worker() || self.looks.swap(LOOKS, Ordering::AcqRel) != 0 {
                 return;
             }
         }
-        self.attended.store(0, Ordering::Release);
     }
 
     /// Whether this thread's is to be let run before it is sent again.
@@ -202,5 +212,84 @@ impl Usher {
         let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
         *waker = Some(context.waker().clone());
         self.ran_on.store(thread_id::current(), Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Instant;
+
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::*;
+
+    fn runtime(threads: usize) -> Runtime {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(threads).build().expect("a runtime")
+    }
+
+    /// Whether somebody would look after what is woken now.
+    fn is_attended(ushers: &Ushers) -> bool {
+        ushers.looks.store(0, Ordering::Relaxed);
+        ushers.lead(|| ());
+        ushers.looks.load(Ordering::Relaxed) != 0
+    }
+
+    /// Waits until nobody would: a thread may be on its way to park, or be called for nothing.
+    fn is_unattended_at_times(ushers: &Ushers) -> bool {
+        let late = Instant::now() + Duration::from_secs(20);
+        while is_attended(ushers) {
+            if Instant::now() > late {
+                return false;
+            }
+            thread::yield_now();
+        }
+        true
+    }
+
+    #[test]
+    fn a_call_is_looked_after_unless_all_other_threads_were_parked() {
+        let runtime = runtime(2);
+        let ushers = Arc::new(Ushers::new(runtime.handle()).expect("two threads"));
+        assert!(is_unattended_at_times(&ushers), "from outside");
+        let (inner, (go_on, told)) = (Arc::clone(&ushers), mpsc::channel::<()>());
+        let (tell, is_there) = mpsc::channel();
+        let task = runtime.spawn(async move {
+            let from_a_task = is_unattended_at_times(&inner);
+            tell.send(()).expect("it is heard");
+            // An error: the test has failed, and is over.
+            let _either = told.recv();
+            from_a_task
+        });
+        is_there.recv().expect("it runs");
+        for _ in 0..10 {
+            assert!(is_attended(&ushers), "a thread is busy");
+        }
+        go_on.send(()).expect("it waits");
+        assert!(runtime.block_on(task).expect("no panic"), "from a task");
+    }
+
+    #[test]
+    fn runtimes_of_one_thread_have_no_ushers() {
+        let one = Builder::new_current_thread().build().expect("a runtime");
+        assert!(Ushers::new(one.handle()).is_none());
+        assert!(Ushers::new(runtime(1).handle()).is_none());
+    }
+
+    #[test]
+    fn whoever_looks_leaves_when_every_worker_has_come() {
+        let runtime = runtime(2);
+        let core = crate::core::WorkerCore::tokio(runtime.handle());
+        let core = core.build().expect("legal");
+        let ushers = core.handle.0.ushers.as_ref().expect("two threads");
+        for _ in 0..2 {
+            ushers.attend();
+            let late = Instant::now() + Duration::from_secs(20);
+            while ushers.looks.load(Ordering::Relaxed) != 0 {
+                assert!(Instant::now() < late, "somebody looks for ever");
+                thread::yield_now();
+            }
+        }
     }
 }

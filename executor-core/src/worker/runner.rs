@@ -50,8 +50,10 @@ pub(crate) struct Pace {
     /// Links that it has run since it looked for timers.
     untended: usize,
     suspect: Suspect,
-    /// Whether the last of them was long for what waits behind it.
+    /// Whether a slice of the last batch was long for what waited behind it.
     was_long: bool,
+    /// Whether that batch was taken from another that did not come to it.
+    was_relief: bool,
 }
 
 /// Another worker, and how much it had run when it was looked at.
@@ -156,6 +158,7 @@ impl<'a> Runner<'a> {
             return fired;
         }
         let more = me.fill(list, self.core.options.batch);
+        let was_long = std::mem::take(&mut self.pace.was_long);
         self.nap = FIRST_NAP;
         if self.searching {
             self.searching = false;
@@ -169,7 +172,7 @@ impl<'a> Runner<'a> {
             // The board was filled before the look at the sleepers, or one that lies down just now
             // sees no work here while this worker sees nobody to wake.
             fence(Ordering::SeqCst);
-            if self.pace.was_long && me.is_left_lying() {
+            if was_long && me.is_left_lying() {
                 // Too much to wait for the end of a nap.
                 self.core.wake_one();
             } else {
@@ -193,9 +196,12 @@ impl<'a> Runner<'a> {
                 return self.behind_shelf(self.stolen(list));
             }
         }
-        if self.pace.was_long || self.pace.batches.is_multiple_of(RELIEF_INTERVAL) {
+        // Not twice in a row, or what lies here would wait for all that comes there.
+        let is_due = self.pace.was_long && !std::mem::take(&mut self.pace.was_relief);
+        if is_due || self.pace.batches.is_multiple_of(RELIEF_INTERVAL) {
             let list = self.relieve();
             if !list.is_empty() {
+                self.pace.was_relief = true;
                 return self.behind_shelf(list);
             }
         }
@@ -332,7 +338,7 @@ impl<'a> Runner<'a> {
             unsafe { run(link, &turn) };
         }
         WorkerCounts::add(&me.counts.runs, ran as u64);
-        self.pace.was_long = turn.was_long.get();
+        self.pace.was_long |= turn.was_long.get();
     }
 
     /// Looks for work for a while before sleeping; false: there is none.

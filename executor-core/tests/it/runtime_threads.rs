@@ -100,6 +100,13 @@ fn what_a_handler_submits_to_another_core_runs_although_it_blocks_its_thread() {
     assert!(met.expect("no panic"));
 }
 
+/// How many of a runtime's two threads are parked.
+fn parked(runtime: &Runtime) -> usize {
+    let metrics = runtime.metrics();
+    let counts = [0, 1].map(|thread| metrics.worker_park_unpark_count(thread));
+    counts.iter().filter(|&count| count % 2 == 1).count()
+}
+
 /// Where the threads of a runtime wait that are about to park.
 #[derive(Clone, Default)]
 struct Gate {
@@ -127,6 +134,17 @@ impl Gate {
         *self.waiting.lock().expect("no panic") = None;
     }
 
+    /// Opens it in the end, also when the test fails, or its runtime would not end.
+    fn opened_at_last(&self) -> impl Drop + use<> {
+        struct Open(Gate);
+        impl Drop for Open {
+            fn drop(&mut self) {
+                self.0.open();
+            }
+        }
+        Open(self.clone())
+    }
+
     /// How many have come to it since it was closed.
     fn came(&self) -> usize {
         let waiting = self.waiting.lock().expect("no panic");
@@ -151,24 +169,20 @@ fn what_a_handler_submits_runs_although_it_blocks_its_thread_while_the_other_is_
         .on_thread_park(move || at_park.pass())
         .build()
         .expect("a runtime");
+    let _opened = gate.opened_at_last();
     let core = core_on(&runtime, 2);
-    let parked = || {
-        let metrics = runtime.metrics();
-        let counts = [0, 1].map(|thread| metrics.worker_park_unpark_count(thread));
-        counts.iter().filter(|&count| count % 2 == 1).count()
-    };
-    eventually("both threads are parked", || parked() == 2);
+    eventually("both threads are parked", || parked(&runtime) == 2);
     // One thread is busy, so that the other searches, and the first may not when it is idle again.
     let (go_on, told) = mpsc::channel::<()>();
     let busy = runtime.spawn(async move { told.recv_timeout(PATIENCE).is_ok() });
-    eventually("one thread is busy", || parked() == 1);
+    eventually("one thread is busy", || parked(&runtime) == 1);
     gate.close();
     drop(runtime.spawn(async {}));
     eventually("one has searched", || gate.came() == 1);
     go_on.send(()).expect("it waits");
     eventually("the other could not", || gate.came() == 2);
     gate.let_first_go();
-    eventually("the first is parked", || parked() == 1);
+    eventually("the first is parked", || parked(&runtime) == 1);
     let inner = core.clone();
     let blocks = move || {
         let (tell, told) = mpsc::channel();

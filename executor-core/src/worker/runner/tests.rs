@@ -1,5 +1,6 @@
 use std::future::Future;
 use std::pin::pin;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Waker};
 use std::time::Duration;
@@ -133,37 +134,60 @@ fn a_batch_that_is_held_up_is_taken_by_who_has_enough_to_do() {
 fn a_worker_of_long_slices_takes_what_another_has_not_come_to_since_it_looked() {
     let core = unhosted(2);
     let other = &core.handle.0.workers[0];
-    let waiting = {
+    let left_to_it = || {
         let _duty = OnDuty::new(&core.handle.0, 0);
         core.spawn_fn(|| 5).expect("open")
     };
     let mut runner = Runner::new(&core.handle.0, 1);
-    let _duty = OnDuty::new(&core.handle.0, 1);
     let mut look = || {
+        let _duty = OnDuty::new(&core.handle.0, 1);
         push(&core);
         runner.pace.was_long = true;
         assert!(runner.run_batch());
-        waiting.is_done()
     };
+    let first = left_to_it();
     for _ in 0..3 {
         WorkerCounts::add(&other.counts.runs, 1);
-        assert!(!look(), "it runs on");
+        look();
+        assert!(!first.is_done(), "it runs on");
     }
-    assert!(look());
+    look();
+    assert!(first.is_done());
+    let second = left_to_it();
+    look();
+    assert!(!second.is_done(), "its own come first, every other time");
+    look();
+    assert!(second.is_done());
 }
 
 #[test]
 fn a_worker_knows_whether_its_last_batch_had_a_long_slice() {
     let core = unhosted(1);
-    let calls = core.callbacks();
+    let callbacks = core.callbacks();
     let mut runner = Runner::new(&core.handle.0, 0);
-    for (took, is_long) in [(Duration::from_micros(100), true), (Duration::ZERO, false)] {
-        let call = move || std::thread::sleep(took);
-        (0..32).for_each(|_| drop(calls.call(call).expect("open")));
+    // Whether there was a long slice among so many calls of 100 us, and how many of them it had.
+    let mut run = |calls: usize| {
+        let ran = Arc::new(AtomicUsize::new(0));
+        for _ in 0..calls {
+            let ran = Arc::clone(&ran);
+            let call = move || {
+                ran.fetch_add(1, Ordering::Relaxed);
+                std::thread::sleep(Duration::from_micros(100));
+            };
+            drop(callbacks.call(call).expect("open"));
+        }
         assert!(runner.run_batch());
-        assert_eq!(runner.pace.was_long, is_long && !cfg!(executor_tiny));
+        let found = (runner.pace.was_long, ran.load(Ordering::Relaxed));
         while runner.run_batch() {}
+        found
+    };
+    let (is_long, calls) = run(32);
+    if cfg!(executor_tiny) {
+        assert_eq!((is_long, calls), (false, 2), "its budget");
+    } else {
+        assert!(is_long && calls <= 16, "{is_long}, {calls}");
     }
+    assert_eq!(run(1), (false, 1), "nobody measures a single one");
 }
 
 #[test]
