@@ -15,7 +15,7 @@ readonly LIBRARIES=(-p executor-core -p executor-serial -p executor-parallel)
 readonly SCENARIOS=(-p executor-scenarios)
 readonly STRESS=(-p executor-benches --no-default-features --bin stress)
 readonly FAST=(fmt lint test no-pool doc loom allocations bench-smoke report-smoke replay asan tsan miri)
-readonly LONG=(loom-long tsan-long tiny chaos leaks stress faults)
+readonly LONG=(loom-long tsan-long tiny chaos leaks coverage stress faults)
 readonly RELEASE=(scenarios-release chaos-release soak fuzz mutants)
 readonly FUZZ=(sequences timers layouts)
 # Builds with other flags have directories of their own, so that no step throws away another's work.
@@ -110,6 +110,42 @@ step_leaks() {
     SCENARIOS_WITHOUT=Forgotten RUST_MIN_STACK=$((4 << 20)) CARGO_TARGET_DIR="$TARGET/leaks" \
         RUSTFLAGS="${RUSTFLAGS:-} -Zsanitizer=leak --cfg executor_no_pool" \
         cargo +nightly test --target "$HOST" "${SCENARIOS[@]}" --tests "${LOCKED[@]}"
+}
+
+llvm_tool() { # name: prints where that tool of nightly's LLVM is, if it is there
+    local host major
+    host="$(rustc +nightly --print sysroot)/lib/rustlib/$HOST/bin/llvm-$1"
+    major="$(rustc +nightly -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')"
+    if [[ -x "$host" ]]; then echo "$host"; else command -v "llvm-$1-$major"; fi
+}
+
+step_coverage() {
+    echo "    which lines and branches of the core the libraries' tests and the scenarios reach; nothing fails for it"
+    if ! on_this_host; then skip "coverage is set up for $HOST alone"; return; fi
+    if ! has_nightly; then skip "coverage of branches needs a nightly toolchain: rustup toolchain install nightly"; return; fi
+    local profdata cov
+    if ! profdata="$(llvm_tool profdata)" || ! cov="$(llvm_tool cov)"; then
+        skip "the tools of nightly's LLVM are not installed: rustup component add --toolchain nightly llvm-tools"
+        return
+    fi
+    local folder="$TARGET/coverage"
+    local build=(
+        env CARGO_TARGET_DIR="$folder" LLVM_PROFILE_FILE="$folder/profiles/%p-%m.profraw"
+        RUSTFLAGS="${RUSTFLAGS:-} -Cinstrument-coverage -Zcoverage-options=branch"
+        cargo +nightly test --target "$HOST" "${LIBRARIES[@]}" "${SCENARIOS[@]}" --lib --tests "${LOCKED[@]}"
+    )
+    rm -rf "$folder/profiles"
+    "${build[@]}"
+    local objects=() object
+    while IFS= read -r object; do
+        objects+=(-object "$object")
+    done < <("${build[@]}" --no-run --message-format=json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p')
+    # A process that is meant to abort leaves half a profile.
+    "$profdata" merge -sparse -failure-mode=all "$folder/profiles" -o "$folder/merged.profdata"
+    local of=("${objects[@]:1}" -instr-profile "$folder/merged.profdata"
+        -ignore-filename-regex '/(registry|rustc|tests|scenarios)/|tests\.rs|/model(/|\.rs)')
+    "$cov" export "${of[@]}" -summary-only >"$RECORDS/coverage.json"
+    "$cov" report "${of[@]}" | sed -n '1p;$p'
 }
 
 step_stress() {

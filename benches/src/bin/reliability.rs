@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 /// The steps that leave records, and what each shows.
-const STEPS: [(&str, &str); 18] = [
+const STEPS: [(&str, &str); 19] = [
     ("test", "unit, integration and documentation tests"),
     (
         "no-pool",
@@ -29,6 +29,10 @@ const STEPS: [(&str, &str); 18] = [
     ("tsan", "stress under ThreadSanitizer"),
     ("tsan-long", "stress under ThreadSanitizer, for longer"),
     ("miri", "the core's unit tests under Miri"),
+    (
+        "coverage",
+        "which lines and branches tests and scenarios reach",
+    ),
     (
         "chaos",
         "scenarios and stress with delays between the atomics",
@@ -260,6 +264,56 @@ fn scenarios(records: &Records, page: &mut String) {
     }
 }
 
+/// How much of each file with unsafe code the tests reach.
+fn coverage(records: &Records, root: &Path, page: &mut String) {
+    *page += "\n## Coverage of the files with unsafe code\n\n";
+    let Some(report) = records.json("coverage.json") else {
+        *page += "`coverage` did not run.\n";
+        return;
+    };
+    *page += "By the libraries' tests and the scenarios; code for one kind of build, and what only aborts, counts as missed.\n\n\
+        | file | lines | reached | branches | both ways |\n| --- | ---: | ---: | ---: | ---: |\n";
+    let mut all = [[0; 2]; 2];
+    let files = report["data"][0]["files"].as_array();
+    for file in files.into_iter().flatten() {
+        let path = file["filename"].as_str().unwrap_or_default();
+        let Some((_, name)) = path.rsplit_once("executor-core/src/") else {
+            continue;
+        };
+        let source = fs::read_to_string(root.join("executor-core/src").join(name));
+        if !source.is_ok_and(|source| source.contains("unsafe {")) {
+            continue;
+        }
+        let summary = ["lines", "branches"].map(|what| {
+            let of = &file["summary"][what];
+            ["count", "covered"].map(|name| of[name].as_u64().unwrap_or_default())
+        });
+        for (all, of) in all
+            .as_flattened_mut()
+            .iter_mut()
+            .zip(summary.as_flattened())
+        {
+            *all += of;
+        }
+        covered(&format!("`{name}`"), summary, page);
+    }
+    covered("all", all, page);
+}
+
+/// A row of how many lines and branches there are, and how many of them were reached.
+fn covered(name: &str, summary: [[u64; 2]; 2], page: &mut String) {
+    let [lines, branches] = summary.map(|[count, covered]| {
+        let percent = covered as f64 / count.max(1) as f64 * 100.0;
+        let percent = if count == 0 {
+            "-".into()
+        } else {
+            format!("{percent:.1} %")
+        };
+        format!("{} | {percent}", thousands(count))
+    });
+    let _ = writeln!(page, "| {name} | {lines} | {branches} |");
+}
+
 /// What became of each fault that is still in `folder`; records of others are left from before.
 fn faults(records: &Records, folder: &Path, page: &mut String) {
     *page += "\n## Faults\n\n";
@@ -306,6 +360,7 @@ fn main() -> ExitCode {
     models(&records, &mut page);
     scenarios(&records, &mut page);
     runs(&records, &mut page);
+    coverage(&records, &root, &mut page);
     faults(&records, &root.join("ci/faults"), &mut page);
     page += GAPS;
     match fs::write(root.join("docs/reliability.md"), page) {
