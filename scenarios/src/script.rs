@@ -97,9 +97,10 @@ impl Stage {
         if !self.open.load(Ordering::SeqCst) {
             let waker = context.waker().clone();
             self.wakers.lock().expect("whole").push(waker);
-            self.reached.fetch_add(1, Ordering::SeqCst);
             // Whoever opens looks for wakers after it has opened.
             if !self.open.load(Ordering::SeqCst) {
+                // At last: whoever waits for this lets the handler through in a later poll, not in this one.
+                self.reached.fetch_add(1, Ordering::SeqCst);
                 return Poll::Pending;
             }
         }
