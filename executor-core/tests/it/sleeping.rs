@@ -158,6 +158,14 @@ fn idle_workers_use_no_processor_time() {
         let switches = of_threads("idling", "status").map(|status| switches(&status));
         (ticks.sum(), switches.sum())
     };
+    // The last counts itself as asleep a moment before it is, and counts that it has parked in between.
+    eventually("every thread sleeps", || {
+        of_threads("idling", "stat").all(|stat| {
+            stat.rsplit(')')
+                .next()
+                .is_some_and(|rest| rest.starts_with(" S"))
+        })
+    });
     let (parks, before) = (core.metrics().parks, used());
     // While this thread works for 20 ticks, a fifth of a second.
     let until = own() + 20;
