@@ -36,6 +36,7 @@ pub(crate) fn start_threads(
             let _entered = runtime.as_ref().map(Handle::enter);
             run_thread(&shared, index);
             shared.note_exit();
+            shared.farewell.say();
         });
         if let Err(error) = started {
             // The threads before this one leave when the caller drops the core.

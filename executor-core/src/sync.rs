@@ -33,6 +33,29 @@ pub use std::sync::atomic::{AtomicU64, Ordering};
 #[cfg(not(loom))]
 pub use std::thread::yield_now;
 
+#[cfg(executor_tsan)]
+pub(crate) use visible::Farewell;
+
+/// Said by who is about to give a reference up, and heard where it stands first in what is referred to: the
+/// reference count orders the one before the other with a fence, which ThreadSanitizer does not see.
+#[cfg(not(executor_tsan))]
+pub(crate) struct Farewell;
+
+#[cfg(not(executor_tsan))]
+impl Farewell {
+    pub(crate) const fn new() -> Self {
+        Self
+    }
+
+    /// The sanitizer alone needs to be told.
+    #[inline(always)]
+    #[allow(
+        clippy::unused_self,
+        reason = "the other one has something to write to"
+    )]
+    pub(crate) fn say(&self) {}
+}
+
 /// Locks that no model looks into: those of statics, which outlive a model's run, and those of which
 /// no protocol is modelled.
 pub(crate) mod plain {

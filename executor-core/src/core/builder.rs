@@ -14,7 +14,7 @@ use crate::error::{BuildError, check_range};
 use crate::host::{self, Ushers};
 use crate::sleep::Sleepers;
 use crate::sync::plain::Mutex;
-use crate::sync::{AtomicU8, AtomicUsize};
+use crate::sync::{AtomicU8, AtomicUsize, Farewell};
 use crate::time::clock::{Clock, VirtualClock};
 use crate::time::keeper::Keeper;
 use crate::time::{DEFAULT_TICK, Timers};
@@ -152,6 +152,7 @@ impl CoreBuilder {
             Host::Threads { .. } => None,
         };
         let shared = Arc::new(CoreShared {
+            farewell: Farewell::new(),
             workers: (0..workers)
                 .map(|_| CachePadded::new(Worker::new()))
                 .collect(),

@@ -13,7 +13,7 @@ use crate::lane::{Chain, Lane, Link, Pushed};
 use crate::lifecycle::{Lifecycle, Shutdown};
 use crate::sleep::Sleepers;
 use crate::sync::plain::Mutex;
-use crate::sync::{AtomicU8, AtomicUsize, Ordering, fence};
+use crate::sync::{AtomicU8, AtomicUsize, Farewell, Ordering, fence};
 use crate::task::Promise;
 use crate::thread_id;
 use crate::time::Timers;
@@ -40,6 +40,8 @@ pub(crate) struct Options {
 
 /// What workers, executors and wakers share of a core.
 pub(crate) struct CoreShared {
+    /// Of its threads; the first to be dropped.
+    pub(crate) farewell: Farewell,
     pub(crate) workers: Box<[CachePadded<Worker>]>,
     pub(crate) sleepers: Sleepers,
     pub(crate) options: Options,

@@ -185,3 +185,23 @@ impl<T> Drop for OnceLock<T> {
         }
     }
 }
+
+/// What a reference count says with a fence: whoever says it comes before the end of what it stands first in.
+pub(crate) struct Farewell(AtomicU64);
+
+impl Farewell {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    pub(crate) fn say(&self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        // ORDERING: Acquire pairs with the Release of all who said it.
+        self.0.load(Ordering::Acquire);
+    }
+}
