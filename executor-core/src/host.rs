@@ -161,10 +161,7 @@ impl WorkerTask {
         let verdict = loop {
             if run_some(core, &mut runner) {
                 me.set_to_go_on(true);
-                let go_on = || context.waker().wake_by_ref();
-                core.ushers
-                    .as_ref()
-                    .map_or_else(go_on, |ushers| ushers.lead(go_on));
+                core.wake_by(|| context.waker().wake_by_ref());
                 break Poll::Pending;
             }
             if core.should_exit() && !core.has_work() {

@@ -49,10 +49,6 @@ impl Farewell {
 
     /// The sanitizer alone needs to be told.
     #[inline(always)]
-    #[allow(
-        clippy::unused_self,
-        reason = "the other one has something to write to"
-    )]
     pub(crate) fn say(&self) {}
 }
 

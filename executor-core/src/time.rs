@@ -87,6 +87,11 @@ impl Timers {
         }
     }
 
+    /// The core that they serve, while it lives.
+    pub(crate) fn core(&self) -> Option<Arc<CoreShared>> {
+        self.clockwork.core()
+    }
+
     /// Tells the clock and the clockwork whom they serve.
     pub(crate) fn attach(&self, core: &Arc<CoreShared>) {
         self.clockwork.serve(Arc::downgrade(core));
@@ -343,7 +348,7 @@ mod tests {
     #[test]
     fn a_core_is_not_empty_before_what_was_refused_at_its_time_is_dropped() {
         let clock = VirtualClock::new();
-        let core = WorkerCore::threads(1).clock(&clock).build().expect("legal");
+        let core = WorkerCore::threads(1).clock(&clock).unhosted();
         let (tell, dropping) = mpsc::channel();
         let (go_on, told) = mpsc::channel();
         let held = Held(tell, told);
@@ -356,16 +361,9 @@ mod tests {
         let mut shutdown = pin!(core.shutdown(Shutdown::Drain, Duration::MAX));
         let mut context = Context::from_waker(Waker::noop());
         let late = Instant::now() + DEADLINE;
-        while !core.shared().is_left() {
-            assert!(shutdown.as_mut().poll(&mut context).is_pending());
-            assert!(Instant::now() < late, "the worker does not leave");
-            thread::yield_now();
-        }
-        // The worker may have more to do after it has left.
-        for _ in 0..50 {
-            assert!(shutdown.as_mut().poll(&mut context).is_pending());
-            thread::sleep(Duration::from_millis(1));
-        }
+        assert!(shutdown.as_mut().poll(&mut context).is_pending());
+        assert!(core.shared().note_exit(), "the only worker leaves");
+        assert!(shutdown.as_mut().poll(&mut context).is_pending());
         go_on.send(()).expect("it waits");
         loop {
             if let Poll::Ready(report) = shutdown.as_mut().poll(&mut context) {

@@ -162,9 +162,13 @@ impl CoreShared {
         if workers.peek().is_none() {
             return;
         }
-        let wake = || workers.for_each(|worker| self.workers[worker].parker.wake());
+        self.wake_by(|| workers.for_each(|worker| self.workers[worker].parker.wake()));
+    }
+
+    /// The same for who has a way of its own to wake them.
+    pub(crate) fn wake_by(&self, wake: impl FnOnce()) {
         match &self.ushers {
-            Some(ushers) => ushers.lead(wake),
+            Some(ushers) => ushers.lead(self, wake),
             None => wake(),
         }
     }

@@ -19,7 +19,7 @@
 
 use std::future::{poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use tokio::runtime::{Handle, RuntimeFlavor, RuntimeMetrics};
 use tokio::task;
 
 use crate::core::CoreShared;
-use crate::sync::plain::{Mutex, OnceLock};
+use crate::sync::plain::Mutex;
 use crate::sync::{AtomicU8, AtomicUsize, Ordering};
 use crate::thread_id;
 
@@ -48,7 +48,6 @@ pub(crate) struct Ushers {
     /// How often the attendant looks yet; 0: there is none. Whoever was woken before this was set is seen by the
     /// looks that follow.
     looks: AtomicU8,
-    core: OnceLock<Weak<CoreShared>>,
 }
 
 /// A task that is woken for the place that it takes.
@@ -70,18 +69,17 @@ impl Ushers {
             metrics,
             all: (0..ushers).map(|_| Usher::new()).collect(),
             looks: AtomicU8::new(0),
-            core: OnceLock::new(),
         })
     }
 
-    /// Wakes workers by `wake`, to run beside this thread whatever that does next.
-    pub(crate) fn lead(&self, wake: impl FnOnce()) {
+    /// Wakes workers of the core by `wake`, to run beside this thread whatever that does next.
+    pub(crate) fn lead(&self, core: &CoreShared, wake: impl FnOnce()) {
         // Before, or whoever wakes up for it would count. A thread of the runtime that runs a task is awake itself.
         let are_parked = self.awake() <= usize::from(task::try_id().is_some());
         wake();
         self.send();
         if !are_parked {
-            self.attend();
+            self.attend(core);
         }
     }
 
@@ -122,12 +120,12 @@ impl Ushers {
 
     /// Calls an attendant, if there is none.
     #[cold]
-    fn attend(&self) {
+    fn attend(&self, core: &CoreShared) {
         // ORDERING: Release: an attendant that leaves after this has seen who was woken before.
         if self.looks.swap(LOOKS, Ordering::AcqRel) != 0 {
             return;
         }
-        let Some(core) = self.core.get().and_then(Weak::upgrade) else {
+        let Some(core) = core.timers.core() else {
             return;
         };
         let attend = move || {
@@ -174,7 +172,6 @@ impl Ushers {
     /// Starts them; they live until the last worker has left.
     pub(super) fn start(core: &Arc<CoreShared>) {
         let Some(ushers) = &core.ushers else { return };
-        ushers.core.get_or_init(|| Arc::downgrade(core));
         for index in 0..ushers.all.len() {
             let core = Arc::downgrade(core);
             ushers.runtime.spawn(poll_fn(move |context| {
@@ -223,6 +220,7 @@ mod tests {
     use tokio::runtime::{Builder, Runtime};
 
     use super::*;
+    use crate::core::WorkerCore;
 
     fn runtime(threads: usize) -> Runtime {
         let mut builder = Builder::new_multi_thread();
@@ -230,16 +228,16 @@ mod tests {
     }
 
     /// Whether somebody would look after what is woken now.
-    fn is_attended(ushers: &Ushers) -> bool {
+    fn is_attended(ushers: &Ushers, core: &CoreShared) -> bool {
         ushers.looks.store(0, Ordering::Relaxed);
-        ushers.lead(|| ());
+        ushers.lead(core, || ());
         ushers.looks.load(Ordering::Relaxed) != 0
     }
 
     /// Waits until nobody would: a thread may be on its way to park, or be called for nothing.
-    fn is_unattended_at_times(ushers: &Ushers) -> bool {
+    fn is_unattended_at_times(ushers: &Ushers, core: &CoreShared) -> bool {
         let late = Instant::now() + Duration::from_secs(20);
-        while is_attended(ushers) {
+        while is_attended(ushers, core) {
             if Instant::now() > late {
                 return false;
             }
@@ -252,11 +250,17 @@ mod tests {
     fn a_call_is_looked_after_unless_all_other_threads_were_parked() {
         let runtime = runtime(2);
         let ushers = Arc::new(Ushers::new(runtime.handle()).expect("two threads"));
-        assert!(is_unattended_at_times(&ushers), "from outside");
+        // One that has none of its own, whom nobody looks after: what was called for stays called for.
+        let core = WorkerCore::threads(1).unhosted();
+        let its = core.clone();
+        assert!(
+            is_unattended_at_times(&ushers, core.shared()),
+            "from outside"
+        );
         let (inner, (go_on, told)) = (Arc::clone(&ushers), mpsc::channel::<()>());
         let (tell, is_there) = mpsc::channel();
         let task = runtime.spawn(async move {
-            let from_a_task = is_unattended_at_times(&inner);
+            let from_a_task = is_unattended_at_times(&inner, its.shared());
             tell.send(()).expect("it is heard");
             // An error: the test has failed, and is over.
             let _either = told.recv();
@@ -264,7 +268,7 @@ mod tests {
         });
         is_there.recv().expect("it runs");
         for _ in 0..10 {
-            assert!(is_attended(&ushers), "a thread is busy");
+            assert!(is_attended(&ushers, core.shared()), "a thread is busy");
         }
         go_on.send(()).expect("it waits");
         assert!(runtime.block_on(task).expect("no panic"), "from a task");
@@ -280,11 +284,11 @@ mod tests {
     #[test]
     fn whoever_looks_leaves_when_every_worker_has_come() {
         let runtime = runtime(2);
-        let core = crate::core::WorkerCore::tokio(runtime.handle());
+        let core = WorkerCore::tokio(runtime.handle());
         let core = core.build().expect("legal");
         let ushers = core.handle.0.ushers.as_ref().expect("two threads");
         for _ in 0..2 {
-            ushers.attend();
+            ushers.attend(&core.handle.0);
             let late = Instant::now() + Duration::from_secs(20);
             while ushers.looks.load(Ordering::Relaxed) != 0 {
                 assert!(Instant::now() < late, "somebody looks for ever");

@@ -47,7 +47,7 @@ impl Keeper {
         if !self.post.note_earlier(tick, Thread::unpark) {
             return;
         }
-        let Some(core) = core.timers.clockwork.core() else {
+        let Some(core) = core.timers.core() else {
             return self.post.leave();
         };
         let duty = OnDuty {

@@ -120,12 +120,18 @@ fn of_threads<'a>(name: &'a str, file: &'a str) -> impl Iterator<Item = String> 
     tasks.flatten().filter_map(move |task| read(task.path()))
 }
 
+/// The fields of the `stat` of a thread after its name in parentheses: its state is the first.
+#[cfg(target_os = "linux")]
+fn fields(stat: &str) -> Vec<&str> {
+    let fields = stat.rsplit(')').next().expect("a name");
+    fields.split_whitespace().collect()
+}
+
 /// Clock ticks in the `stat` of a thread.
 #[cfg(target_os = "linux")]
 fn ticks(stat: &str) -> u64 {
-    // After the name in parentheses: state is the first field, the times the 12th and 13th.
-    let fields = stat.rsplit(')').next().expect("a name");
-    let fields: Vec<_> = fields.split_whitespace().collect();
+    // The times are the 12th and 13th.
+    let fields = fields(stat);
     let tick = |field: &str| field.parse::<u64>().expect("a number");
     tick(fields[11]) + tick(fields[12])
 }
@@ -160,11 +166,7 @@ fn idle_workers_use_no_processor_time() {
     };
     // The last counts itself as asleep a moment before it is, and counts that it has parked in between.
     eventually("every thread sleeps", || {
-        of_threads("idling", "stat").all(|stat| {
-            stat.rsplit(')')
-                .next()
-                .is_some_and(|rest| rest.starts_with(" S"))
-        })
+        of_threads("idling", "stat").all(|stat| fields(&stat)[0] == "S")
     });
     let (parks, before) = (core.metrics().parks, used());
     // While this thread works for 20 ticks, a fifth of a second.
