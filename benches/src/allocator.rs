@@ -82,12 +82,13 @@ pub fn kept() -> i64 {
     Counts::now().kept()
 }
 
-/// The call sites of the first allocations of `work`.
-pub fn traced(work: impl FnOnce()) -> Vec<String> {
+/// The same, and the call sites of the first allocations.
+pub fn traced(work: impl FnOnce()) -> (Counts, Vec<String>) {
     TRACING.store(true, Ordering::SeqCst);
-    let ((), _) = counted(work);
+    let ((), counts) = counted(work);
     TRACING.store(false, Ordering::SeqCst);
-    std::mem::take(&mut *TRACES.lock().unwrap_or_else(PoisonError::into_inner))
+    let mut traces = TRACES.lock().unwrap_or_else(PoisonError::into_inner);
+    (counts, std::mem::take(&mut *traces))
 }
 
 #[inline]
@@ -99,6 +100,9 @@ fn note(bytes: usize, freed: usize) {
 
 #[cold]
 fn count(bytes: usize, freed: usize) {
+    if IN_TRACE.try_with(Cell::get).unwrap_or(false) {
+        return;
+    }
     FREED.fetch_add(freed as u64, Ordering::Relaxed);
     if bytes == 0 {
         return;
@@ -112,13 +116,10 @@ fn count(bytes: usize, freed: usize) {
     }
 }
 
-/// Keeps the call site; what it allocates itself is not traced.
+/// Keeps the call site; what it allocates itself is not counted.
 #[cold]
 fn trace() {
-    if IN_TRACE
-        .try_with(|inside| inside.replace(true))
-        .unwrap_or(true)
-    {
+    if IN_TRACE.try_with(|inside| inside.set(true)).is_err() {
         return;
     }
     let mut traces = TRACES.lock().unwrap_or_else(PoisonError::into_inner);

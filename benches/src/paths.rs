@@ -5,14 +5,16 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::future::poll_fn;
 use std::hint::black_box;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use executor_core::{Completion, Envelope, WorkerCore};
+use executor_core::{Completion, Envelope, Trail, WorkerCore};
 use executor_parallel::ParallelExecutor;
 use executor_serial::{SerialExecutor, Stream};
 
@@ -52,6 +54,55 @@ fn fill_line(parallel: &ParallelExecutor) {
     });
 }
 
+/// Has this thread wait for an outcome: the first wait of a thread that does not end at once allocates.
+fn wait_once(core: &WorkerCore) {
+    let open = Arc::new(AtomicBool::new(false));
+    let is_open = Arc::clone(&open);
+    let held = core.spawn(poll_fn(move |context| {
+        if is_open.load(Ordering::SeqCst) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }));
+    let held = held.expect("the core is open").wait_timeout(Duration::ZERO);
+    open.store(true, Ordering::SeqCst);
+    let outcome = held.expect_err("it is held").wait();
+    outcome.expect("it is handled");
+}
+
+/// Has as many trails in use at once as there are threads.
+fn record_at_once() {
+    let trail = || {
+        let mut trail = Trail::new();
+        trail.record("warm", true, "so are the others");
+        trail
+    };
+    let trails = [trail(), trail(), trail()];
+    assert!(trails.iter().all(|trail| trail.len() == 1));
+}
+
+/// Has a block taken of the size for what carries this much, and given back.
+fn take_block<const SIZE: usize>(core: &WorkerCore) {
+    let carried = [0_u8; SIZE];
+    let task = core.spawn_fn(move || black_box(carried));
+    let outcome = task.expect("the core is open").wait();
+    outcome.expect("it is handled");
+}
+
+/// Has a thread take blocks of all sizes that ends with some, so that the workers have some to sort when they
+/// go to sleep.
+fn leave_blocks(core: &WorkerCore) {
+    let take = || {
+        take_block::<1>(core);
+        take_block::<60>(core);
+        take_block::<180>(core);
+        take_block::<400>(core);
+        take_block::<900>(core);
+    };
+    thread::scope(|scope| scope.spawn(take).join().expect("it does not panic"));
+}
+
 /// What the paths run on.
 pub struct Rig {
     core: WorkerCore,
@@ -88,6 +139,10 @@ impl Rig {
         let core = WorkerCore::threads(2).build().expect("the threads start");
         // A thread that starts allocates.
         eventually("the workers started", || core.metrics().asleep == 2);
+        // What rounds come to when they please, and that allocates once.
+        wait_once(&core);
+        record_at_once();
+        leave_blocks(&core);
         let parallel = ParallelExecutor::builder(&core).max_concurrency(PERMITS);
         let parallel = parallel.build().expect("the options are legal");
         fill_line(&parallel);
@@ -424,6 +479,15 @@ fn wait_on_thread(rig: &mut Rig) {
     }
 }
 
+fn spawn_to_sleepers(rig: &mut Rig) {
+    for message in 0..MESSAGES / 10 {
+        eventually("the workers sleep", || rig.core.metrics().asleep == 2);
+        let completion = rig.core.spawn_fn(move || message);
+        let outcome = completion.expect("the core is open").wait();
+        assert_eq!(outcome.expect("it is handled"), message);
+    }
+}
+
 fn fresh_envelope(_: &mut Rig) {
     for message in 0..MESSAGES {
         let envelope = black_box(Envelope::new(black_box(message)));
@@ -486,6 +550,7 @@ pub const PATHS: &[Path] = &[
     Path::workers("serial delay, move and cancel", delayed_and_cancelled),
     Path::workers("spawn 1,000 delayed and await", delayed_tasks),
     Path::workers("spawn_fn and block", wait_on_thread),
+    Path::workers("spawn_fn to workers asleep", spawn_to_sleepers),
     Path::caller("fresh envelope", fresh_envelope),
     Path::caller("child envelope", child_envelope),
     Path::caller("three decisions", decisions),

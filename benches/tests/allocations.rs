@@ -6,7 +6,7 @@
 
 use std::process::ExitCode;
 
-use executor_benches::allocator::{Counting, counted, traced};
+use executor_benches::allocator::{Counting, traced};
 use executor_benches::paths::{MESSAGES, PATHS, Path, Rig};
 use executor_core::pool_metrics;
 
@@ -16,43 +16,39 @@ const COUNTED: usize = 16;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Counts one path; false: it allocated what it must not.
-fn check(rig: &mut Rig, path: &Path) -> bool {
+/// Counts one path; what it allocated that it must not, and where.
+fn check(rig: &mut Rig, path: &Path) -> Result<(), String> {
     path.warm_up(rig);
     let before = pool_metrics().oversized;
-    let ((), counts) = counted(|| {
+    let rounds = || {
         for _ in 0..COUNTED {
             path.round(rig);
         }
-    });
+    };
+    let (counts, traces) = traced(rounds);
     let all = counts.allocations;
     let oversized = (pool_metrics().oversized - before) as u64;
     let messages = MESSAGES * COUNTED as u64;
     let expected = path.allocations * messages;
     let right = all == expected && oversized == expected;
-    println!(
-        "{:<40} {all:>6} for {messages} messages, {} on the caller, {oversized} oversized: {}",
-        path.name,
-        counts.here,
-        if right { "ok" } else { "FAILED" }
+    let counted = format!(
+        "{:<40} {all:>6} for {messages} messages, {} on the caller, {oversized} oversized",
+        path.name, counts.here,
     );
-    if !right && expected == 0 {
-        for trace in traced(|| path.round(rig)) {
-            println!("{trace}");
-        }
+    println!("{counted}: {}", if right { "ok" } else { "FAILED" });
+    if right {
+        return Ok(());
     }
-    right
+    Err(format!("{counted}, not {expected}\n{}", traces.join("\n")))
 }
 
 fn main() -> ExitCode {
     let mut rig = Rig::new();
-    let mut right = true;
-    for path in PATHS {
-        right &= check(&mut rig, path);
+    let checked = PATHS.iter().map(|path| check(&mut rig, path));
+    let failed: Vec<_> = checked.filter_map(Result::err).collect();
+    // Last, where it is seen.
+    for failure in &failed {
+        eprintln!("{failure}");
     }
-    if right {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    ExitCode::from(u8::from(!failed.is_empty()))
 }

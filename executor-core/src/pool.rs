@@ -12,7 +12,7 @@
 //!   chunk by its first word.
 //! - I3. Magazines change hands whole, by value in a queue slot: there is no shared free list, and
 //!   so no ABA.
-//! - I4. A chunk is freed when all its blocks are back in it, and only then.
+//! - I4. A chunk is freed when all its blocks are back in it and it is not the last of its class, and only then.
 //!
 //! With `--cfg executor_no_pool` every block comes from the allocator and goes back at once, so that
 //! the sanitizers see a use after return.
@@ -143,8 +143,10 @@ impl Pool {
         }
     }
 
-    fn is_unsettled(&self) -> bool {
-        self.settled.load(Ordering::Relaxed) != 0
+    /// Whether more blocks lie free in chunks than one chunk has, so that some could be freed; those that a
+    /// thread leaves at its end are not worth it.
+    fn is_unsettled(&self, class: usize) -> bool {
+        self.settled.load(Ordering::Relaxed) > Chunks::blocks(class)
     }
 
     fn depot(&self, class: usize) -> &ArrayQueue<Magazine> {
@@ -249,16 +251,17 @@ unsafe fn give_apart(class: Class, block: NonNull<u8>) {
 /// Whether [`settle`] has something to do.
 #[inline]
 pub(crate) fn is_unsettled() -> bool {
-    POOLS.iter().any(Pool::is_unsettled)
+    (POOLS.iter().enumerate()).any(|(class, pool)| pool.is_unsettled(class))
 }
 
 /// Whether [`settle`] has a depot to empty, and not just what this thread took a moment ago: what is worth
 /// it where workers pause often.
 #[inline]
 pub(crate) fn has_surplus() -> bool {
-    POOLS
-        .iter()
-        .any(|pool| pool.is_unsettled() && pool.depot.get().is_some_and(|depot| !depot.is_empty()))
+    let has_surplus = |(class, pool): (usize, &Pool)| {
+        pool.is_unsettled(class) && pool.depot.get().is_some_and(|depot| !depot.is_empty())
+    };
+    POOLS.iter().enumerate().any(has_surplus)
 }
 
 /// Moves the depots' blocks back into chunks that have free blocks already, and so lets the
@@ -267,7 +270,7 @@ pub(crate) fn has_surplus() -> bool {
 #[cold]
 pub(crate) fn settle(is_called: impl Fn() -> bool) {
     for (class, pool) in POOLS.iter().enumerate() {
-        if !pool.is_unsettled() {
+        if !pool.is_unsettled(class) {
             continue;
         }
         with_pair(class, |pair| {

@@ -86,7 +86,7 @@ impl Chunks {
     }
 
     /// How many blocks a chunk of the class has: those of usual messages fill a huge page.
-    fn blocks(class: usize) -> usize {
+    pub(super) fn blocks(class: usize) -> usize {
         let size = BLOCK_SIZES[class];
         if size < USUAL_MESSAGE {
             CHUNK_CELLS
@@ -147,11 +147,12 @@ impl Chunks {
         pool.chunk_bytes.fetch_add(layout.size(), Ordering::Relaxed);
     }
 
-    /// Puts blocks back into their chunks and frees the chunks that are whole again.
+    /// Puts blocks back into their chunks and frees those that are whole again, but for the last.
     pub(super) fn put(&mut self, pool: &Pool, class: usize, magazine: &mut Magazine) {
         let layout = Self::layout(class);
         while let Some(block) = magazine.pop() {
             let base = block.as_ptr().addr() & !(layout.size() - 1);
+            let is_last = self.by_address.len() == 1;
             let chunk = self
                 .by_address
                 .get_mut(&base)
@@ -162,7 +163,7 @@ impl Chunks {
             // SAFETY: the block came out of a magazine, so it is ours (I1).
             unsafe { chunk.free.push(block) };
             pool.settled.fetch_add(1, Ordering::Relaxed);
-            if chunk.free.len == chunk.fresh {
+            if chunk.free.len == chunk.fresh && !is_last {
                 pool.settled.fetch_sub(chunk.free.len, Ordering::Relaxed);
                 let chunk = self.by_address.remove(&base).expect("it was just found");
                 // SAFETY: I4: all its blocks are back; it was allocated with this layout.

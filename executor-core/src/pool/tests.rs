@@ -85,3 +85,44 @@ fn what_fits_no_class_is_oversized() {
     assert!(matches!(Class::of(layout), Class::Oversized(_)));
     assert_eq!(Class::of(Layout::new::<[u8; 65]>()), Class::Pooled(1));
 }
+
+#[test]
+fn the_last_chunk_is_kept_and_what_it_has_free_is_not_sorted() {
+    const CLASS: usize = 3;
+    static POOL: Pool = Pool::new();
+    let pool = &POOL;
+    let blocks = Chunks::blocks(CLASS);
+    let chunk = blocks * BLOCK_SIZES[CLASS];
+    let take = |count: usize| -> Vec<_> {
+        let magazine = || {
+            let mut magazine = Magazine::EMPTY;
+            pool.chunks().take(pool, CLASS, &mut magazine);
+            magazine
+        };
+        (0..count / MAGAZINE_CELLS).map(|_| magazine()).collect()
+    };
+    let put = |magazines: Vec<Magazine>| {
+        for mut magazine in magazines {
+            pool.chunks().put(pool, CLASS, &mut magazine);
+        }
+    };
+    let bytes = || pool.chunk_bytes.load(Ordering::Relaxed);
+    for _ in 0..2 {
+        let held = take(blocks);
+        assert_eq!(bytes(), chunk);
+        put(held);
+        assert_eq!(bytes(), chunk, "the next message would allocate");
+        assert!(!pool.is_unsettled(CLASS));
+    }
+    let held = take(3 * blocks);
+    assert_eq!(bytes(), 3 * chunk);
+    let (spread, kept): (Vec<_>, _) = held
+        .into_iter()
+        .enumerate()
+        .partition(|(at, _)| at % 2 == 0);
+    put(spread.into_iter().map(|(_, magazine)| magazine).collect());
+    assert!(pool.is_unsettled(CLASS), "more than a chunk is free");
+    put(kept.into_iter().map(|(_, magazine)| magazine).collect());
+    assert_eq!(bytes(), chunk);
+    assert!(!pool.is_unsettled(CLASS));
+}
