@@ -325,12 +325,11 @@ impl<J: Job> Cell<J> {
     }
 }
 
-/// The runner leaves the cell: hands the output over or drops it, wakes, and frees if last. True: a
-/// completion has the output.
+/// The runner leaves the cell: hands the output over or drops it, wakes, and frees if last.
 ///
 /// # Safety
 /// The caller is the runner; `with_output` says whether the body is an output or empty.
-pub(crate) unsafe fn leave(cell: NonNull<Header>, with_output: bool) -> bool {
+pub(crate) unsafe fn leave(cell: NonNull<Header>, with_output: bool) {
     // SAFETY: as the caller says.
     let _caller = unsafe { callers::cut(cell) };
     let mut waker = None::<Waker>;
@@ -351,7 +350,7 @@ pub(crate) unsafe fn leave(cell: NonNull<Header>, with_output: bool) -> bool {
                 if let Some(waker) = waker {
                     wake_quietly(waker);
                 }
-                return true;
+                return;
             }
             Finish::Discard => {
                 if with_output {
@@ -365,7 +364,7 @@ pub(crate) unsafe fn leave(cell: NonNull<Header>, with_output: bool) -> bool {
                 if let Some(waker) = waker {
                     drop_quietly(waker);
                 }
-                return false;
+                return;
             }
         }
     }

@@ -129,22 +129,6 @@ impl<T, E, M> Completion<T, E, M> {
         unsafe { take_message(cell) }
     }
 
-    /// Takes the outcome if it is there, and else gives the completion up.
-    pub(crate) fn abandon(mut self) -> Option<Result<T, Failure<E>>> {
-        let cell = self.cell.take()?;
-        // SAFETY: `JOIN` keeps the cell alive.
-        let header = unsafe { cell.as_ref() };
-        unregister(header);
-        match header.status.detach() {
-            Detach::Gone => None,
-            Detach::Lingering => {
-                detach_lingering(cell);
-                None
-            }
-            Detach::Done => Some(self.take(cell)),
-        }
-    }
-
     /// Takes the outcome that is there.
     #[inline]
     fn take(&mut self, cell: NonNull<Header>) -> Result<T, Failure<E>> {

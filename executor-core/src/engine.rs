@@ -84,12 +84,6 @@ pub fn block_on<F: Future + Unpin>(mut work: F) -> F::Output {
     }
 }
 
-/// Takes the outcome if it is there, and else gives the completion up: of this and
-/// [`Promise::fulfil`] one sees the other.
-pub fn abandon<T, E, M>(completion: Completion<T, E, M>) -> Option<Result<T, Failure<E>>> {
-    completion.abandon()
-}
-
 /// Runs `poll` as the handler of an executor on this thread.
 #[inline(always)]
 pub fn run_as_handler<R>(

@@ -11,7 +11,7 @@ use executor_core::engine::{Ended, InPlace, panicked, run_as_handler};
 use executor_core::{Envelope, ExecuteError, Failure, PolicyContext, RejectReason, Rejected};
 use pin_project_lite::pin_project;
 
-use crate::gate::{Gate, InLine, Wait};
+use crate::gate::{Gate, InLine};
 
 /// What an execution has of its permit between polls.
 enum Stage<'a> {
@@ -164,6 +164,7 @@ where
             )) {
                 Ok(()) => this.place.0 = Some(Stage::Held(gate, *this.generation)),
                 Err(reason) => {
+                    this.place.0 = None;
                     gate.counts.refused();
                     let (work, _) = this.message.take().expect("checked above");
                     return Poll::Ready(Err(Rejected { reason, work }.into()));
@@ -194,19 +195,11 @@ fn poll_line<'a>(
     generation: u32,
     context: &mut Context<'_>,
 ) -> Poll<Result<(), RejectReason>> {
-    let mut waiting = match stage.take() {
-        Some(Stage::InLine(waiting)) => waiting,
-        _ => match gate.wait(generation) {
-            Ok(Wait::Taken) => return Poll::Ready(Ok(())),
-            Ok(Wait::InLine(waiting)) => waiting,
-            Err(reason) => return Poll::Ready(Err(reason)),
-        },
+    let line_up = || Stage::InLine(InLine::new(gate, generation));
+    let Stage::InLine(waiting) = stage.get_or_insert_with(line_up) else {
+        unreachable!("who has a permit does not wait for one");
     };
-    let granted = Pin::new(&mut waiting).poll(context);
-    if granted.is_pending() {
-        *stage = Some(Stage::InLine(waiting));
-    }
-    granted
+    Pin::new(waiting).poll(context)
 }
 
 /// Counts how a handler ended, gives the permit back, and says how it ended.

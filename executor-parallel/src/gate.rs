@@ -19,8 +19,8 @@ use executor_core::engine::{
 };
 use executor_core::{Completion, Environment, RejectReason, Totals, WorkerCore};
 
-use self::line::{Drain, Line, Waiter};
-pub(crate) use self::waiting::{InLine, Wait};
+use self::line::{Drain, Finished, Line, Waiter};
+pub(crate) use self::waiting::{InLine, Served};
 use crate::permits::{Attempt, Given, Mode, Permits};
 
 const OPEN: u8 = 0;
@@ -36,6 +36,7 @@ pub(crate) struct Gate {
     permits: Permits,
     queue: usize,
     line: Mutex<Line>,
+    served: Served,
     phase: AtomicU8,
     /// Whether no handle is left, so that nothing is delayed any more.
     pub(crate) abandoned: AtomicBool,
@@ -58,6 +59,7 @@ impl Gate {
             permits: Permits::new(limit),
             queue,
             line: Mutex::new(Line::new(limit)),
+            served: Served::nobody(),
             phase: AtomicU8::new(OPEN),
             abandoned: AtomicBool::new(false),
             generation: AtomicU32::new(0),
@@ -126,49 +128,6 @@ impl Gate {
         line.waiting() == 0 && self.permits.take()
     }
 
-    /// Waits in line for a permit.
-    #[cold]
-    pub(crate) fn wait(&self, generation: u32) -> Result<Wait<'_>, RejectReason> {
-        let mut line = self.lock();
-        if self.is_closed() {
-            return Err(RejectReason::Closed);
-        }
-        self.restrict(&mut line, Mode::Frozen);
-        line.admit(generation);
-        if self.take_if_first(&line) {
-            self.relax_if_calm(&mut line);
-            drop(line);
-            return Ok(Wait::Taken);
-        }
-        // As many again have come since the last time: on the whole it costs each the same.
-        if 2 * line.gone > line.waiting() {
-            line.forget_gone();
-        }
-        self.counts.waited();
-        let (promise, granted) = promise();
-        let behind_messages = line.has_only_messages();
-        line.push(generation, Waiter::Caller(promise));
-        drop(line);
-        if behind_messages {
-            // Whoever is to serve those may come to it late, as is good enough for them.
-            self.serve(None);
-        }
-        Ok(Wait::InLine(InLine::new(self, generation, granted)))
-    }
-
-    /// Somebody gave up in line.
-    #[cold]
-    fn gave_up(&self) {
-        let mut line = self.lock();
-        line.gone += 1;
-        if !line.drains.is_empty() {
-            // It may have been the last that a drain waited for.
-            line.forget_gone();
-            drop(line);
-            self.serve(None);
-        }
-    }
-
     /// Queues a message for the workers, which run it when it has a permit.
     #[cold]
     pub(crate) fn submit(
@@ -189,7 +148,6 @@ impl Gate {
         if line.waiting() >= queue {
             drop(line);
             line = self.lock_served();
-            line.forget_gone();
         }
         if self.is_closed() {
             return Err((RejectReason::Closed, message));
@@ -214,7 +172,7 @@ impl Gate {
     pub(crate) fn give(&self, generation: u32) {
         match self.permits.give() {
             Given::Back => {}
-            given => self.look_after(given, generation, false),
+            given => self.look_after(given, Finished::counted(generation)),
         }
     }
 
@@ -223,30 +181,32 @@ impl Gate {
     pub(crate) fn give_handled(&self, generation: u32) {
         match self.permits.give_handled() {
             Given::Back => {}
-            given => self.look_after(given, generation, true),
+            given => self.look_after(given, Finished::handled(generation)),
         }
     }
 
-    /// What is left to be done about a permit, and about the count of its message if that is handled.
+    /// What is left to be done about a permit, and about the count of its message.
     #[cold]
-    fn look_after(&self, given: Given, generation: u32, handled: bool) {
-        if let Given::BackAndFull(counted) = given {
-            return self.counts.handled(counted);
-        }
-        if handled {
-            self.counts.ended(Ended::VALUE);
-        }
-        if given == Given::First {
-            self.give_first(generation);
-        } else {
-            self.serve(Some(generation));
+    fn look_after(&self, given: Given, finished: Finished) {
+        match given {
+            Given::Back => {}
+            Given::BackAndFull(counted) => self.counts.handled(counted),
+            Given::First => {
+                if finished.handled {
+                    self.counts.handled(1);
+                }
+                self.give_first(finished.generation);
+            }
+            Given::AskGate => self.serve(Some(finished)),
         }
     }
 
     /// How the messages so far ended.
     pub(crate) fn totals(&self) -> Totals {
         let mut totals = self.counts.totals();
-        totals.handled += self.permits.handled();
+        let line = self.lock();
+        totals.handled += self.permits.handled() + line.handled;
+        totals.waited += line.waited;
         totals
     }
 
@@ -318,7 +278,6 @@ impl Gate {
     pub(crate) fn drained(&self) -> Completion<()> {
         let (done, completion) = promise();
         let mut line = self.lock();
-        line.forget_gone();
         self.restrict(&mut line, Mode::Frozen);
         let generation = self.generation.load(Ordering::Relaxed);
         let next = match generation.wrapping_add(1) {
@@ -345,7 +304,6 @@ impl Gate {
     /// Messages that have a permit or wait for one, at one moment.
     pub(crate) fn count(&self) -> usize {
         let mut line = self.lock();
-        line.forget_gone();
         self.restrict(&mut line, Mode::Frozen);
         let count = self.in_flight(&line);
         self.relax_if_calm(&mut line);
@@ -386,9 +344,7 @@ impl Gate {
     }
 
     pub(crate) fn waiting(&self) -> usize {
-        let mut line = self.lock();
-        line.forget_gone();
-        line.waiting()
+        self.lock().waiting()
     }
 
     pub(crate) fn running(&self) -> usize {

@@ -4,20 +4,29 @@
 //! Run by `ci.sh loom`. Threads have shards of their own, given by number.
 
 use std::collections::VecDeque;
+use std::num::NonZero;
 use std::sync::atomic::AtomicUsize as Plain;
 use std::sync::atomic::Ordering::SeqCst;
 
 use loom::sync::atomic::AtomicUsize;
 use loom::sync::{Arc, Mutex, MutexGuard};
-use loom::thread;
+use loom::thread::{self, Thread};
 
+use crate::gate::Served;
 use crate::permits::{Attempt, Given, Mode, Permits};
+
+/// A caller in line, and whom to wake.
+struct Caller {
+    ticket: NonZero<u64>,
+    thread: Thread,
+}
 
 /// What lies under the gate's lock.
 #[derive(Default)]
 struct Line {
-    /// Who waits, the first first; true: a caller, false: a message.
-    waiters: VecDeque<bool>,
+    /// Who waits, the first first: a caller, or a message.
+    waiters: VecDeque<Option<Caller>>,
+    last_ticket: u64,
     /// What was not counted with its permit.
     handled: u64,
     mode: Mode,
@@ -25,18 +34,39 @@ struct Line {
 
 impl Line {
     fn needs(&self) -> Mode {
-        match self.waiters.contains(&true) {
+        match self.waiters.iter().any(Option::is_some) {
             true => Mode::Frozen,
             false if self.waiters.is_empty() => Mode::Open,
             false => Mode::Awaited,
         }
     }
+
+    fn push(&mut self, is_caller: bool) -> Place {
+        if !is_caller {
+            self.waiters.push_back(None);
+            return Place::OfMessage;
+        }
+        self.last_ticket += 1;
+        let ticket = NonZero::new(self.last_ticket).expect("not 0");
+        let thread = thread::current();
+        self.waiters.push_back(Some(Caller { ticket, thread }));
+        Place::OfCaller(ticket)
+    }
+}
+
+/// What became of somebody who wants a permit.
+#[derive(PartialEq, Eq)]
+enum Place {
+    Taken,
+    OfCaller(NonZero<u64>),
+    OfMessage,
 }
 
 struct Gate {
     permits: Permits,
     limit: usize,
     line: Mutex<Line>,
+    served: Served,
     /// Whether what is given first is handed on together with what comes after it.
     puts_off: bool,
     /// Handlers that are live.
@@ -52,6 +82,7 @@ impl Gate {
             permits: Permits::with_shards(limit, 2),
             limit,
             line: Mutex::new(Line::default()),
+            served: Served::nobody(),
             puts_off,
             live: Plain::new(0),
             handled: AtomicUsize::new(0),
@@ -92,10 +123,10 @@ impl Gate {
         }
     }
 
-    /// As `Gate::try_take`, then `Gate::wait` or `Gate::submit`; true: taken, false: in line.
-    fn take_or_wait(&self, shard: usize, is_caller: bool) -> bool {
+    /// As `Gate::try_take`, then `Gate::take_or_line_up` or `Gate::submit`.
+    fn take_or_wait(&self, shard: usize, is_caller: bool) -> Place {
         if self.permits.try_take_at(shard) == Attempt::Taken {
-            return true;
+            return Place::Taken;
         }
         let mut line = self.lock();
         let behind_messages = is_caller && line.needs() == Mode::Awaited;
@@ -105,16 +136,37 @@ impl Gate {
             Mode::Awaited
         };
         self.restrict(&mut line, mode);
-        let taken = line.waiters.is_empty() && self.permits.take();
-        if !taken {
-            line.waiters.push_back(is_caller);
-        }
+        let place = if line.waiters.is_empty() && self.permits.take() {
+            Place::Taken
+        } else {
+            line.push(is_caller)
+        };
         self.relax(&mut line);
         drop(line);
         if behind_messages {
             self.serve(shard);
         }
-        taken
+        place
+    }
+
+    /// As `Gate::tell`: a message runs here, and a caller where it is.
+    fn tell(&self, shard: usize, waiter: Option<Caller>) {
+        match waiter {
+            Some(caller) => caller.thread.unpark(),
+            None => {
+                self.handle();
+                self.give(shard);
+            }
+        }
+    }
+
+    /// As `Gate::grant`.
+    fn grant(&self, line: &mut Line) -> Option<Option<Caller>> {
+        let waiter = line.waiters.pop_front()?;
+        if let Some(caller) = &waiter {
+            self.served.add(caller.ticket);
+        }
+        Some(waiter)
     }
 
     /// As `Gate::give_handled`.
@@ -130,28 +182,26 @@ impl Gate {
         }
         let mut line = self.lock();
         line.handled += 1;
-        let next = line.waiters.pop_front();
+        let next = self.grant(&mut line);
         if next.is_none() {
             self.permits.add_at(shard, 1);
         }
         self.relax(&mut line);
         drop(line);
-        if next.is_some() {
-            self.handle();
-            self.give(shard);
+        if let Some(next) = next {
+            self.tell(shard, next);
         }
     }
 
-    /// As `Gate::serve`; whoever is served runs here.
+    /// As `Gate::serve`.
     fn serve(&self, shard: usize) {
         let mut line = self.lock();
-        let served = self.permits.take_up_to(line.waiters.len());
-        line.waiters.drain(..served);
+        let permits = self.permits.take_up_to(line.waiters.len());
+        let served: Vec<_> = (0..permits).filter_map(|_| self.grant(&mut line)).collect();
         self.relax(&mut line);
         drop(line);
-        for _ in 0..served {
-            self.handle();
-            self.give(shard);
+        for waiter in served {
+            self.tell(shard, waiter);
         }
     }
 
@@ -160,10 +210,17 @@ impl Gate {
     }
 
     fn use_permit(&self, shard: usize, is_caller: bool) {
-        if self.take_or_wait(shard, is_caller) {
-            self.handle();
-            self.give(shard);
+        match self.take_or_wait(shard, is_caller) {
+            Place::Taken => {}
+            Place::OfCaller(ticket) => {
+                while !self.served.has(ticket) {
+                    thread::park();
+                }
+            }
+            Place::OfMessage => return,
         }
+        self.handle();
+        self.give(shard);
     }
 
     fn assert_whole(&self, handled: usize) {
@@ -231,7 +288,7 @@ fn what_is_given_beside_the_first_is_handed_on_with_it() {
     loom::model(|| {
         let gate = Gate::new(2, true);
         for takes in [true, true, false] {
-            assert_eq!(gate.take_or_wait(0, false), takes);
+            assert_eq!(gate.take_or_wait(0, false) == Place::Taken, takes);
         }
         // Two messages end on threads of one shard, while another comes.
         let threads = [(); 2].map(|()| {

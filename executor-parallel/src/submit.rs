@@ -6,7 +6,7 @@ use executor_core::engine::{Draft, Parked, Receipt, admit_message, block_on, mus
 use executor_core::{Envelope, ExecuteError, PolicyContext, RejectReason, Rejected, Submission};
 
 use crate::executor::ParallelExecutor;
-use crate::gate::Wait;
+use crate::gate::InLine;
 
 impl ParallelExecutor {
     /// Admits a message now, to run on the workers under the same limit.
@@ -73,11 +73,7 @@ impl ParallelExecutor {
             Ok(receipt) => Ok(receipt),
             Err(reason) if reason.is_full() && !must_not_block() => {
                 let generation = self.gate.generation();
-                let granted = match self.gate.wait(generation) {
-                    Ok(Wait::InLine(line)) => block_on(line),
-                    Ok(Wait::Taken) => Ok(()),
-                    Err(reason) => Err(reason),
-                };
+                let granted = block_on(InLine::new(&self.gate, generation));
                 self.run_if(granted, generation, message.take())
             }
             Err(reason) => Err(self.hand_back(reason, message.take())),
@@ -132,11 +128,7 @@ impl ParallelExecutor {
             Ok(completion) => Ok(completion),
             Err(reason) if reason.is_full() => {
                 let generation = self.gate.generation();
-                let granted = match self.gate.wait(generation) {
-                    Ok(Wait::InLine(line)) => line.await,
-                    Ok(Wait::Taken) => Ok(()),
-                    Err(reason) => Err(reason),
-                };
+                let granted = InLine::new(&self.gate, generation).await;
                 self.run_if(granted, generation, message)
             }
             Err(reason) => Err(self.hand_back(reason, message)),

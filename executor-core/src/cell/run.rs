@@ -205,15 +205,15 @@ impl<J: Job> Cell<J> {
         unsafe { Self::finish(cell) }
     }
 
-    /// Leaves the cell of a promise with its output; true: a completion has it.
+    /// Leaves the cell of a promise with its output.
     ///
     /// # Safety
     /// The caller is the runner and the body is empty.
-    pub(crate) unsafe fn give(cell: NonNull<Header>, output: Output<J>) -> bool {
+    pub(crate) unsafe fn give(cell: NonNull<Header>, output: Output<J>) {
         // SAFETY: the body is empty and the runner's (status, I2).
         unsafe { Self::of(cell).output().write(output) };
         // SAFETY: the output is in place, and this is the runner's last act.
-        unsafe { leave(cell, true) }
+        unsafe { leave(cell, true) };
     }
 
     /// Counts the message, and leaves the cell with its output.

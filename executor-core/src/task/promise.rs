@@ -58,9 +58,9 @@ pub fn promise<T: Send + 'static>() -> (Promise<T>, crate::Completion<T>) {
 }
 
 impl<T: Send + 'static> Promise<T> {
-    /// Gives the value; false: nobody waited for it any more, and it was dropped.
-    pub fn fulfil(mut self, value: T) -> bool {
-        self.settle(Ok(value))
+    /// Gives the value, which is dropped if nobody waits for it any more.
+    pub fn fulfil(mut self, value: T) {
+        self.settle(Ok(value));
     }
 
     /// Whether somebody still waits.
@@ -76,10 +76,11 @@ impl<T: Send + 'static> Promise<T> {
         self.cell.take().expect("a promise is given away once")
     }
 
-    fn settle(&mut self, output: Result<T, Failure>) -> bool {
-        // SAFETY: the promise is the runner, and the body is empty.
-        let give = |cell| unsafe { Cell::<Promised<T>>::give(cell, output) };
-        self.cell.take().is_some_and(give)
+    fn settle(&mut self, output: Result<T, Failure>) {
+        if let Some(cell) = self.cell.take() {
+            // SAFETY: the promise is the runner, and the body is empty.
+            unsafe { Cell::<Promised<T>>::give(cell, output) };
+        }
     }
 }
 

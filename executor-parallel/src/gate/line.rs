@@ -1,16 +1,25 @@
 //! Who waits for a permit, and what is owed: the part of a gate that is under its lock.
 
 use std::collections::VecDeque;
+use std::num::NonZero;
+use std::task::Waker;
 
 use executor_core::engine::{Parked, Promise};
 
 use crate::permits::Mode;
 
+/// A number that rises with each that lines up.
+pub(crate) type Ticket = NonZero<u64>;
+
 /// The state under the lock.
 pub(crate) struct Line {
-    waiters: VecDeque<(u32, Waiter)>,
+    /// By ticket, the oldest first.
+    places: VecDeque<Place>,
+    last_ticket: u64,
     /// How many of those who wait are callers.
     callers: usize,
+    /// How many places are empty.
+    empty: usize,
     pub(crate) limit: usize,
     /// Permits to be kept back when they come, because the limit was lowered.
     pub(crate) owed: usize,
@@ -19,16 +28,59 @@ pub(crate) struct Line {
     pub(crate) mode: Mode,
     /// How often in a row a less strict mode would have done.
     pub(crate) calm: usize,
-    /// How many gave up since those were forgotten; a few of them may not be there any more.
-    pub(crate) gone: usize,
+    /// Messages that were handled, of those that were not counted with their permits.
+    pub(crate) handled: u64,
+    /// Callers that have lined up.
+    pub(crate) waited: u64,
 }
 
-/// Who waits for a permit.
+/// A message that is over, and whose permit is to be given back.
+#[derive(Clone, Copy)]
+pub(crate) struct Finished {
+    pub(crate) generation: u32,
+    /// Whether it is still to be counted, as handled.
+    pub(crate) handled: bool,
+}
+
+impl Finished {
+    /// One that was counted.
+    pub(crate) fn counted(generation: u32) -> Self {
+        Self {
+            generation,
+            handled: false,
+        }
+    }
+
+    /// One that was handled, and not counted.
+    pub(crate) fn handled(generation: u32) -> Self {
+        Self {
+            generation,
+            handled: true,
+        }
+    }
+}
+
+/// A place in line.
+struct Place {
+    ticket: Ticket,
+    generation: u32,
+    /// None: a caller was here, and gave up.
+    waiter: Option<Waiter>,
+}
+
+/// Somebody who waits for a permit.
 pub(crate) enum Waiter {
-    /// A caller of `execute`.
-    Caller(Promise<()>),
+    /// A caller of `execute`, and whom to wake.
+    Caller(Waker),
     /// A submitted message.
     Message(Parked),
+}
+
+/// Who was first in line.
+pub(crate) struct First {
+    pub(crate) ticket: Ticket,
+    pub(crate) generation: u32,
+    pub(crate) waiter: Waiter,
 }
 
 /// Somebody who waits until all messages up to a generation are handled.
@@ -41,14 +93,17 @@ pub(crate) struct Drain {
 impl Line {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
-            waiters: VecDeque::new(),
+            places: VecDeque::new(),
+            last_ticket: 0,
             callers: 0,
+            empty: 0,
             limit,
             owed: 0,
             drains: Vec::new(),
             mode: Mode::Open,
             calm: 0,
-            gone: 0,
+            handled: 0,
+            waited: 0,
         }
     }
 
@@ -57,7 +112,7 @@ impl Line {
     pub(crate) fn needs(&self) -> Mode {
         if self.callers != 0 || self.owed != 0 || !self.drains.is_empty() {
             Mode::Frozen
-        } else if self.waiters.is_empty() {
+        } else if self.waiting() == 0 {
             Mode::Open
         } else {
             Mode::Awaited
@@ -66,34 +121,81 @@ impl Line {
 
     /// Whether messages wait, and no caller.
     pub(crate) fn has_only_messages(&self) -> bool {
-        self.callers == 0 && !self.waiters.is_empty()
+        self.callers == 0 && self.waiting() != 0
     }
 
-    /// How many wait, those who gave up and are not forgotten included.
+    /// How many wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.waiters.len()
+        self.places.len() - self.empty
     }
 
-    /// Lets somebody wait behind all others.
-    pub(crate) fn push(&mut self, generation: u32, waiter: Waiter) {
+    /// Lets somebody wait behind all others, and says the ticket.
+    pub(crate) fn push(&mut self, generation: u32, waiter: Waiter) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = Ticket::new(self.last_ticket).expect("fewer than 2^64 wait");
         self.callers += usize::from(waiter.is_caller());
-        self.waiters.push_back((generation, waiter));
+        self.places.push_back(Place {
+            ticket,
+            generation,
+            waiter: Some(waiter),
+        });
         if self.needs() == self.mode {
             self.calm = 0;
         }
+        ticket
     }
 
-    /// Lets somebody who was the first be it again.
-    pub(crate) fn push_front(&mut self, generation: u32, waiter: Waiter) {
-        self.callers += usize::from(waiter.is_caller());
-        self.waiters.push_front((generation, waiter));
+    /// The first.
+    pub(crate) fn first(&mut self) -> Option<&Waiter> {
+        while self.places.front()?.waiter.is_none() {
+            self.places.pop_front();
+            self.empty -= 1;
+        }
+        self.places.front()?.waiter.as_ref()
     }
 
     /// Takes the first.
-    pub(crate) fn pop(&mut self) -> Option<(u32, Waiter)> {
-        let (generation, waiter) = self.waiters.pop_front()?;
+    pub(crate) fn pop(&mut self) -> Option<First> {
+        self.first()?;
+        let place = self.places.pop_front()?;
+        let waiter = place.waiter?;
         self.callers -= usize::from(waiter.is_caller());
-        Some((generation, waiter))
+        Some(First {
+            ticket: place.ticket,
+            generation: place.generation,
+            waiter,
+        })
+    }
+
+    /// The waker of a caller who waits.
+    pub(crate) fn waker(&mut self, ticket: Ticket) -> Option<&mut Waker> {
+        let at = self.find(ticket)?;
+        match &mut self.places[at].waiter {
+            Some(Waiter::Caller(waker)) => Some(waker),
+            _ => None,
+        }
+    }
+
+    /// A caller gives up, of which drains hear; none: it was served, or turned away, before.
+    pub(crate) fn give_up(&mut self, ticket: Ticket) -> Option<Waiter> {
+        let at = self.find(ticket)?;
+        let place = &mut self.places[at];
+        let (waiter, generation) = (place.waiter.take()?, place.generation);
+        self.callers -= 1;
+        self.empty += 1;
+        self.leave(generation);
+        // As many again have come since the last time: on the whole it costs each the same.
+        if 2 * self.empty > self.places.len() {
+            self.places.retain(|place| place.waiter.is_some());
+            self.empty = 0;
+        }
+        Some(waiter)
+    }
+
+    fn find(&self, ticket: Ticket) -> Option<usize> {
+        (self.places)
+            .binary_search_by_key(&ticket, |place| place.ticket)
+            .ok()
     }
 
     /// A message of `generation` is admitted: drains that wait for that generation wait for it too.
@@ -107,24 +209,6 @@ impl Line {
     pub(crate) fn leave(&mut self, generation: u32) {
         for drain in &mut self.drains {
             drain.left -= usize::from(drain.waits_for(generation));
-        }
-    }
-
-    /// Forgets those who gave up while they waited: their promises, of which nobody hears, wake nobody.
-    ///
-    /// While a drain waits they are forgotten as they give up, or it would not hear of it.
-    pub(crate) fn forget_gone(&mut self) {
-        if std::mem::take(&mut self.gone) == 0 {
-            return;
-        }
-        for _ in 0..self.waiters.len() {
-            match self.waiters.pop_front() {
-                Some((generation, Waiter::Caller(promise))) if !promise.is_awaited() => {
-                    self.callers -= 1;
-                    self.leave(generation);
-                }
-                other => self.waiters.extend(other),
-            }
         }
     }
 }

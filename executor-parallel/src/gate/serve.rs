@@ -12,10 +12,12 @@
 //! message could run no sooner than the worker comes to it, or another that takes its place (`worker`). Who
 //! cannot wait so long does it instead: a caller that comes behind messages, and who would be refused.
 
-use executor_core::engine::{Granted, Limiter, after_batch, check_exit};
+use std::task::Waker;
+
+use executor_core::engine::{Granted, Limiter, after_batch, check_exit, run_quietly};
 
 use super::Gate;
-use super::line::{Line, Waiter};
+use super::line::{Finished, First, Line, Waiter};
 use crate::permits::Mode;
 
 /// How many messages get their permits under one lock.
@@ -33,7 +35,7 @@ impl Gate {
             self.permits.give_first().then_some(serve)
         });
         if !is_put_off {
-            self.serve(Some(generation));
+            self.serve(Some(Finished::counted(generation)));
         }
     }
 
@@ -47,7 +49,7 @@ impl Gate {
             let permits = self.permits.take_up_to(line.waiting().min(MANY));
             let mut granted = Granted::default();
             for _ in 0..permits {
-                if let Some((_, Waiter::Message(message))) = line.pop() {
+                if let Some(Waiter::Message(message)) = self.grant(&mut line) {
                     granted.push(message);
                 }
             }
@@ -60,74 +62,73 @@ impl Gate {
         }
     }
 
-    /// Hands a permit of a message that is over on, if nobody drains, nothing is owed, and all is open.
-    ///
-    /// # Errors
-    /// The message's generation, when that is not so.
-    fn pass_on_simply(&self, mut finished: u32) -> Result<(), u32> {
-        loop {
-            let mut line = self.lock();
-            if line.owed != 0 || !line.drains.is_empty() || self.is_closed() {
-                return Err(finished);
-            }
-            let next = line.pop();
-            if next.is_none() {
-                self.permits.add(1);
-            }
-            // Whoever is the last of all comes back here.
-            if next.is_none() || line.mode == Mode::Frozen && line.needs() == Mode::Awaited {
-                self.relax_if_calm(&mut line);
-            }
-            drop(line);
-            let Some((generation, waiter)) = next else {
-                return Ok(());
-            };
-            if self.hand_over(waiter) {
-                return Ok(());
-            }
-            finished = generation;
+    /// Takes the first in line, who has a permit from now on.
+    fn grant(&self, line: &mut Line) -> Option<Waiter> {
+        let First { ticket, waiter, .. } = line.pop()?;
+        if matches!(waiter, Waiter::Caller(_)) {
+            self.served.add(ticket);
         }
+        Some(waiter)
     }
 
-    /// Gives a permit to who waited for it; false: the caller has gone meanwhile, and it goes on.
-    fn hand_over(&self, waiter: Waiter) -> bool {
+    /// Tells who has a permit.
+    fn tell(&self, waiter: Waiter) {
         match waiter {
-            Waiter::Caller(promise) => promise.fulfil(()),
-            Waiter::Message(parked) => {
-                parked.release(&self.core);
-                true
-            }
+            Waiter::Caller(waker) => run_quietly(|| waker.wake()),
+            Waiter::Message(parked) => parked.release(&self.core),
         }
     }
 
-    /// Hands permits on, settles what is owed and what drains count; `finished` is the generation of a
-    /// message that gives its permit back.
+    /// Hands a permit of a message that is over on, unless a drain counts, permits are owed, or the executor is
+    /// closed; false: that is so.
+    fn pass_on_simply(&self, finished: Finished) -> bool {
+        let mut line = self.lock();
+        if line.owed != 0 || !line.drains.is_empty() || self.is_closed() {
+            return false;
+        }
+        line.handled += u64::from(finished.handled);
+        let next = self.grant(&mut line);
+        if next.is_none() {
+            self.permits.add(1);
+        }
+        // Whoever is the last of all comes back here.
+        if next.is_none() || line.mode == Mode::Frozen && line.needs() == Mode::Awaited {
+            self.relax_if_calm(&mut line);
+        }
+        drop(line);
+        if let Some(next) = next {
+            self.tell(next);
+        }
+        true
+    }
+
+    /// Hands permits on, settles what is owed and what drains count; `finished` is a message that gives its
+    /// permit back.
     #[cold]
-    pub(super) fn serve(&self, finished: Option<u32>) {
-        let mut finished = match finished {
-            Some(generation) => match self.pass_on_simply(generation) {
-                Ok(()) => return,
-                Err(generation) => Some(generation),
-            },
-            None if self.serve_messages() => return,
-            None => None,
+    pub(super) fn serve(&self, mut finished: Option<Finished>) {
+        let is_simple = match finished {
+            Some(finished) => self.pass_on_simply(finished),
+            None => self.serve_messages(),
         };
-        // Whether there is the permit of the message alone to hand on here.
-        let mut is_one = finished.is_some();
+        if is_simple {
+            return;
+        }
         loop {
             let mut line = self.lock();
             let mut turned_away = Vec::new();
             // Together under the lock: a drain that begins counts the message either as in flight and
             // sees it leave, or neither.
-            let passed_on = finished.take().and_then(|generation| {
-                line.leave(generation);
+            let passed_on = finished.take().and_then(|finished| {
+                line.handled += u64::from(finished.handled);
+                line.leave(finished.generation);
                 let next = self.pass_on(&mut line, &mut turned_away);
                 if next.is_none() {
                     self.permits.add(1);
                 }
                 next
             });
-            is_one &= passed_on.is_some();
+            // There was the permit of the message alone to hand on.
+            let is_one = passed_on.is_some();
             let next = passed_on.or_else(|| {
                 self.settle_owed(&mut line);
                 self.next_served(&mut line, &mut turned_away, || self.permits.take())
@@ -139,59 +140,58 @@ impl Gate {
             self.relax_if_calm(&mut line);
             let is_over = self.is_closed() && self.in_flight(&line) == 0;
             drop(line);
-            // Dropped here and not under the lock: this wakes them.
-            drop(turned_away);
+            for waker in turned_away {
+                run_quietly(|| waker.wake());
+            }
             for drain in drained {
                 drain.done.fulfil(());
             }
-            let Some((generation, waiter)) = next else {
+            let Some(next) = next else {
                 if is_over {
                     // The workers of a closed core may have stayed for this executor alone.
                     check_exit(&self.core);
                 }
                 return;
             };
-            if !self.hand_over(waiter) {
-                finished = Some(generation);
-            } else if is_one {
+            self.tell(next);
+            if is_one {
                 return;
             }
         }
     }
 
     /// The first in line, with the permit of a message that is over.
-    fn pass_on(&self, line: &mut Line, turned_away: &mut Vec<Waiter>) -> Option<(u32, Waiter)> {
+    fn pass_on(&self, line: &mut Line, turned_away: &mut Vec<Waker>) -> Option<Waiter> {
         if line.owed > 0 || self.is_aborting() {
             return None;
         }
         self.next_served(line, turned_away, || true)
     }
 
-    /// The first in line, with a permit if `take` has one; or, in an abort, anybody, to be turned away or aborted.
+    /// The first in line, with a permit if `take` has one; or, in an abort, the first message, to be aborted,
+    /// with the callers before it turned away.
     fn next_served(
         &self,
         line: &mut Line,
-        turned_away: &mut Vec<Waiter>,
+        turned_away: &mut Vec<Waker>,
         take: impl Fn() -> bool,
-    ) -> Option<(u32, Waiter)> {
+    ) -> Option<Waiter> {
         loop {
-            let (generation, waiter) = line.pop()?;
-            match &waiter {
-                Waiter::Caller(promise) if self.is_aborting() || !promise.is_awaited() => {
-                    line.leave(generation);
-                    // Dropped, the promise tells a caller who still waits that it is over.
-                    turned_away.push(waiter);
-                }
-                Waiter::Message(_) if self.is_aborting() => {
-                    // It runs without a permit, only to be aborted, and will give one back.
-                    line.owed += 1;
-                    return Some((generation, waiter));
-                }
-                _ if take() => return Some((generation, waiter)),
-                _ => {
-                    line.push_front(generation, waiter);
-                    return None;
-                }
+            let is_message = matches!(line.first()?, Waiter::Message(_));
+            if !self.is_aborting() {
+                return take().then(|| self.grant(line))?;
+            }
+            if is_message {
+                // It runs without a permit, and will give one back.
+                line.owed += 1;
+                return self.grant(line);
+            }
+            let First {
+                generation, waiter, ..
+            } = line.pop()?;
+            line.leave(generation);
+            if let Waiter::Caller(waker) = waiter {
+                turned_away.push(waker);
             }
         }
     }

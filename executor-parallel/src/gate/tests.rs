@@ -1,6 +1,6 @@
 use std::pin::Pin;
 use std::sync::LazyLock;
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use super::*;
 use crate::ParallelExecutor;
@@ -19,10 +19,9 @@ fn is_ready<F: Future + Unpin>(future: &mut F) -> bool {
 
 /// A place in line of a gate that has no permit free.
 fn in_line(gate: &Gate, generation: u32) -> InLine<'_> {
-    match gate.wait(generation) {
-        Ok(Wait::InLine(waiting)) => waiting,
-        _ => panic!("no permit is free"),
-    }
+    let mut waiting = InLine::new(gate, generation);
+    assert!(!is_ready(&mut waiting), "no permit is free");
+    waiting
 }
 
 /// Whether permits are taken and given without the lock, once it was taken for nothing often enough.
@@ -193,10 +192,12 @@ fn a_drain_does_not_wait_for_who_gave_up_in_line() {
     let in_line = |generation| in_line(&gate, generation);
     // One that came after the drain, and behind it one of the message that the drain waits for.
     let mut later = in_line(gate.generation());
-    drop(in_line(first));
+    let descendant = in_line(first);
     gate.give(first);
-    assert!(is_ready(&mut drain), "the later one has the permit");
     assert!(is_ready(&mut later), "it has the permit");
+    assert!(!is_ready(&mut drain));
+    drop(descendant);
+    assert!(is_ready(&mut drain), "the later one has the permit");
     gate.give(gate.generation());
     // And one that the drain found in line.
     let generation = gate.generation();
@@ -208,4 +209,71 @@ fn a_drain_does_not_wait_for_who_gave_up_in_line() {
     drop(found);
     assert!(is_ready(&mut drain));
     assert!(is_calm(&gate));
+}
+
+/// Counts its wakes.
+#[derive(Default)]
+struct Woken(std::sync::atomic::AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn of_the_wakers_of_who_waits_the_last_is_woken_and_none_is_kept() {
+    let gate = gate(1);
+    let generation = gate.generation();
+    gate.try_take(generation).expect("free");
+    let wakers = [(); 3].map(|()| Arc::new(Woken::default()));
+    let poll = |waiting: &mut InLine<'_>, at: usize| {
+        let waker = Waker::from(Arc::clone(&wakers[at]));
+        Pin::new(waiting).poll(&mut Context::from_waker(&waker))
+    };
+    let woken = || {
+        wakers
+            .each_ref()
+            .map(|woken| woken.0.load(Ordering::SeqCst))
+    };
+    let [mut first, mut gives_up] = [(); 2].map(|()| InLine::new(&gate, generation));
+    assert!(poll(&mut first, 0).is_pending());
+    assert!(poll(&mut gives_up, 2).is_pending());
+    for at in [0, 1, 1] {
+        assert!(poll(&mut first, at).is_pending());
+    }
+    drop(gives_up);
+    assert_eq!(Arc::strong_count(&wakers[0]), 1, "it was replaced");
+    assert_eq!(Arc::strong_count(&wakers[2]), 1, "its caller gave up");
+    gate.give(generation);
+    assert_eq!(woken(), [0, 1, 0]);
+    assert_eq!(Arc::strong_count(&wakers[1]), 1, "it was woken");
+    assert_eq!(poll(&mut first, 2), Poll::Ready(Ok(())));
+    assert_eq!(Arc::strong_count(&wakers[2]), 1, "nobody waits");
+    gate.give(generation);
+}
+
+#[test]
+fn an_abort_wakes_and_turns_away_who_waits() {
+    let gate = gate(1);
+    let generation = gate.generation();
+    gate.try_take(generation).expect("free");
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut context = Context::from_waker(&waker);
+    let mut waiting = [(); 3].map(|()| InLine::new(&gate, generation));
+    for waiting in &mut waiting {
+        assert!(Pin::new(waiting).poll(&mut context).is_pending());
+    }
+    let [mut first, second, mut last] = waiting;
+    drop(second);
+    gate.close(true);
+    assert_eq!(woken.0.load(Ordering::SeqCst), 2);
+    for waiting in [&mut first, &mut last] {
+        let polled = Pin::new(waiting).poll(&mut context);
+        assert_eq!(polled, Poll::Ready(Err(RejectReason::Closed)));
+    }
+    assert_eq!((gate.waiting(), gate.running()), (0, 1));
+    gate.give(generation);
+    assert_eq!(gate.free(), 1);
 }
