@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
+use std::task::Waker;
 use std::time::Duration;
 
 use crate::cell::{self, Cell, Header};
@@ -115,6 +116,11 @@ pub fn panicked<E>(payload: Box<dyn std::any::Any + Send>) -> Failure<E> {
 /// Drops a value of the user; a panic in its destructor ends here.
 pub fn drop_quietly<T>(value: T) {
     cell::drop_quietly(value);
+}
+
+/// Wakes a waker of the user; a panic in it ends here.
+pub fn wake_quietly(waker: Waker) {
+    cell::wake_quietly(waker);
 }
 
 /// Runs destructors of the user; a panic in one ends the run, here.

@@ -163,11 +163,6 @@ impl Counts {
         self.0.note(Event::Refused);
     }
 
-    /// Counts a wait.
-    pub fn waited(&self) {
-        self.0.note(Event::Waited);
-    }
-
     /// The sums.
     #[must_use]
     pub fn totals(&self) -> Totals {

@@ -42,10 +42,6 @@ pub trait Limiter: Send + Sync + 'static {
 pub struct Ended(pub(crate) Outcome);
 
 impl Ended {
-    /// The handler returned `Ok`.
-    pub const VALUE: Self = Self(Outcome::Value);
-    /// The handler returned `Err`.
-    pub const FAILED: Self = Self(Outcome::Failed);
     /// It was given up before its end.
     pub const CANCELLED: Self = Self(Outcome::Cancelled);
 

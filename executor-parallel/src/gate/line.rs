@@ -30,7 +30,7 @@ pub(crate) struct Line {
     pub(crate) calm: usize,
     /// Messages that were handled, of those that were not counted with their permits.
     pub(crate) handled: u64,
-    /// Callers that have lined up.
+    /// How many callers have lined up.
     pub(crate) waited: u64,
 }
 
@@ -70,7 +70,7 @@ struct Place {
 
 /// Somebody who waits for a permit.
 pub(crate) enum Waiter {
-    /// A caller of `execute`, and whom to wake.
+    /// A caller, and whom to wake.
     Caller(Waker),
     /// A submitted message.
     Message(Parked),
@@ -132,7 +132,7 @@ impl Line {
     /// Lets somebody wait behind all others, and says the ticket.
     pub(crate) fn push(&mut self, generation: u32, waiter: Waiter) -> Ticket {
         self.last_ticket += 1;
-        let ticket = Ticket::new(self.last_ticket).expect("fewer than 2^64 wait");
+        let ticket = Ticket::new(self.last_ticket).expect("fewer than 2^64 have lined up");
         self.callers += usize::from(waiter.is_caller());
         self.places.push_back(Place {
             ticket,
@@ -184,7 +184,7 @@ impl Line {
         self.callers -= 1;
         self.empty += 1;
         self.leave(generation);
-        // As many again have come since the last time: on the whole it costs each the same.
+        // Most are empty, and each of these is removed once.
         if 2 * self.empty > self.places.len() {
             self.places.retain(|place| place.waiter.is_some());
             self.empty = 0;

@@ -6,7 +6,7 @@
 //! | messages alone | who gives it back, if it is the first in its shard | that one |
 //! | | the same, when its worker has done the rest of its batch | all that are free |
 //! | a caller too | who gives it back | that one |
-//! | anybody, while a drain counts, permits are owed or the executor is closed | the same, under one lock with the count | that one, then all that are free |
+//! | anybody, while a drain counts, permits are owed or the executor is closed | the same, under one lock with the count | that one; all that are free, if nobody gets that one |
 //!
 //! So permits can be free while messages wait, and somebody is about to hand them on when a batch is done: a
 //! message could run no sooner than the worker comes to it, or another that takes its place (`worker`). Who
@@ -14,7 +14,7 @@
 
 use std::task::Waker;
 
-use executor_core::engine::{Granted, Limiter, after_batch, check_exit, run_quietly};
+use executor_core::engine::{Granted, Limiter, after_batch, check_exit, wake_quietly};
 
 use super::Gate;
 use super::line::{Finished, First, Line, Waiter};
@@ -74,7 +74,7 @@ impl Gate {
     /// Tells who has a permit.
     fn tell(&self, waiter: Waiter) {
         match waiter {
-            Waiter::Caller(waker) => run_quietly(|| waker.wake()),
+            Waiter::Caller(waker) => wake_quietly(waker),
             Waiter::Message(parked) => parked.release(&self.core),
         }
     }
@@ -140,9 +140,7 @@ impl Gate {
             self.relax_if_calm(&mut line);
             let is_over = self.is_closed() && self.in_flight(&line) == 0;
             drop(line);
-            for waker in turned_away {
-                run_quietly(|| waker.wake());
-            }
+            turned_away.into_iter().for_each(wake_quietly);
             for drain in drained {
                 drain.done.fulfil(());
             }

@@ -7,8 +7,9 @@
 //! | some | no | yes | has a permit |
 //! | some | no | no | was turned away |
 //!
-//! All changes are made under the lock of the gate, in the order of the tickets; so whether a permit is granted
-//! is told by one number, which is read without it.
+//! All changes are made under the lock of the gate, and permits are granted in the order of the tickets; so
+//! whether one is granted is told by the last ticket that was, which is read without the lock. When callers
+//! are turned away, which is in an abort, no permit is granted any more.
 
 use std::future::Future;
 use std::mem;
@@ -20,13 +21,13 @@ use executor_core::engine::drop_quietly;
 use executor_core::engine::sync::{AtomicU64, Ordering};
 
 use super::Gate;
-use super::line::{Ticket, Waiter};
+use super::line::{Line, Ticket, Waiter};
 use crate::permits::Mode;
 
 /// A permit for a caller who waits for it in line, from the first poll on; dropped before it is ready, the
 /// place is given up.
 ///
-/// Of those that are turned away it tells [`RejectReason::Closed`].
+/// Of those that are turned away it tells [`RejectReason::Closed`]. Polled after it was ready, it lines up again.
 pub(crate) struct InLine<'a> {
     gate: &'a Gate,
     generation: u32,
@@ -89,7 +90,7 @@ impl Served {
 
     /// Whether one was granted to the caller with this ticket.
     pub(crate) fn has(&self, ticket: Ticket) -> bool {
-        // ORDERING: Acquire pairs with the Release of `add`.
+        // ORDERING: Acquire pairs with the Release of `add`; a later one will do, which came after it under the lock.
         self.0.load(Ordering::Acquire) >= ticket.get()
     }
 }
@@ -102,17 +103,14 @@ impl Gate {
         generation: u32,
         waker: &Waker,
     ) -> Result<Option<Ticket>, RejectReason> {
-        // A clone is code of the user's, and none runs under the lock.
+        // A clone and a drop are code of the user's, and none runs under the lock.
         let waker = waker.clone();
         let mut line = self.lock();
-        if self.is_closed() {
-            return Err(RejectReason::Closed);
-        }
-        self.restrict(&mut line, Mode::Frozen);
-        line.admit(generation);
-        if self.take_if_first(&line) {
-            self.relax_if_calm(&mut line);
-            return Ok(None);
+        let taken = self.take_at_once(&mut line, generation);
+        if taken != Ok(false) {
+            drop(line);
+            drop_quietly(waker);
+            return taken.map(|_| None);
         }
         line.waited += 1;
         let behind_messages = line.has_only_messages();
@@ -122,7 +120,21 @@ impl Gate {
             // Whoever is to serve those may come to it late, as is good enough for them.
             self.serve(None);
         }
-        Ok(Some(ticket))
+        Ok((!self.served.has(ticket)).then_some(ticket))
+    }
+
+    /// Admits a caller, and takes a permit if nobody waits for one; false: the caller is to wait.
+    fn take_at_once(&self, line: &mut Line, generation: u32) -> Result<bool, RejectReason> {
+        if self.is_closed() {
+            return Err(RejectReason::Closed);
+        }
+        self.restrict(line, Mode::Frozen);
+        line.admit(generation);
+        let taken = self.take_if_first(line);
+        if taken {
+            self.relax_if_calm(line);
+        }
+        Ok(taken)
     }
 
     /// Whether the caller with this ticket waits, who is woken by this waker from now on.
@@ -149,13 +161,12 @@ impl Gate {
     fn give_up(&self, ticket: Ticket, generation: u32) {
         let mut line = self.lock();
         let left = line.give_up(ticket);
-        // It may have been the last that a drain waited for.
-        let is_awaited = !line.drains.is_empty();
+        let ends_a_drain = line.drains.iter().any(|drain| drain.left == 0);
         drop(line);
         match left {
             Some(waiter) => {
                 drop_quietly(waiter);
-                if is_awaited {
+                if ends_a_drain {
                     self.serve(None);
                 }
             }

@@ -1,10 +1,14 @@
 //! Uses that nobody should make: each has a result that is defined, within a bound.
 
+#[expect(unsafe_code, reason = "it lives with the tests of the core")]
+#[path = "../../../executor-core/tests/awkward/mod.rs"]
+mod awkward;
 mod durations;
 mod handlers;
 mod options;
 mod threads;
 mod values;
+mod wakers;
 
 use std::convert::Infallible;
 
