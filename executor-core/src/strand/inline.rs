@@ -44,11 +44,12 @@ impl<T, E, M> std::fmt::Debug for Started<T, E, M> {
     }
 }
 
-/// Looks for some microseconds whether a worker has done what is queued, where that keeps nobody else waiting.
+/// Looks for some microseconds whether a worker has done what is queued, where that keeps nobody else waiting:
+/// a worker that was just woken may be waiting for this processor.
 #[cold]
 #[inline(never)]
 fn look_briefly<T, E, M>(core: &CoreShared, completion: &Completion<T, E, M>) {
-    if core.options.patience != 0 && !must_not_block() {
+    if core.options.patience != 0 && !must_not_block() && !core.awaits_worker() {
         spin_until(|| completion.is_done());
     }
 }
