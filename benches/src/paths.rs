@@ -14,7 +14,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use executor_core::{Completion, Envelope, Trail, WorkerCore};
+use executor_core::{Completion, Envelope, WorkerCore};
 use executor_parallel::ParallelExecutor;
 use executor_serial::{SerialExecutor, Stream};
 
@@ -71,17 +71,6 @@ fn wait_once(core: &WorkerCore) {
     outcome.expect("it is handled");
 }
 
-/// Has as many trails in use at once as there are threads.
-fn record_at_once() {
-    let trail = || {
-        let mut trail = Trail::new();
-        trail.record("warm", true, "so are the others");
-        trail
-    };
-    let trails = [trail(), trail(), trail()];
-    assert!(trails.iter().all(|trail| trail.len() == 1));
-}
-
 /// Has a block taken of the size for what carries this much, and given back.
 fn take_block<const SIZE: usize>(core: &WorkerCore) {
     let carried = [0_u8; SIZE];
@@ -90,9 +79,8 @@ fn take_block<const SIZE: usize>(core: &WorkerCore) {
     outcome.expect("it is handled");
 }
 
-/// Has a thread take blocks of all sizes that ends with some, so that the workers have some to sort when they
-/// go to sleep.
-fn leave_blocks(core: &WorkerCore) {
+/// Has a first block taken of each size, by a thread that ends with some of them.
+fn take_blocks(core: &WorkerCore) {
     let take = || {
         take_block::<1>(core);
         take_block::<60>(core);
@@ -139,10 +127,9 @@ impl Rig {
         let core = WorkerCore::threads(2).build().expect("the threads start");
         // A thread that starts allocates.
         eventually("the workers started", || core.metrics().asleep == 2);
-        // What rounds come to when they please, and that allocates once.
+        // What rounds come to when they please, and what allocates then, once.
         wait_once(&core);
-        record_at_once();
-        leave_blocks(&core);
+        take_blocks(&core);
         let parallel = ParallelExecutor::builder(&core).max_concurrency(PERMITS);
         let parallel = parallel.build().expect("the options are legal");
         fill_line(&parallel);

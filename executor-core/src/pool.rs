@@ -36,7 +36,7 @@ pub(crate) use self::magazine::{Magazine, Pair};
 use crate::sync::plain::{Mutex, MutexGuard, OnceLock};
 
 /// Cells in a chunk, at least: the unit in which memory comes from and returns to the allocator.
-pub const CHUNK_CELLS: usize = 4_096;
+pub const CHUNK_CELLS: usize = if cfg!(executor_tiny) { 8 } else { 4_096 };
 /// Cells in a magazine; a thread keeps at most two for each size class, and one cell more.
 pub const MAGAZINE_CELLS: usize = if cfg!(any(executor_tiny, loom)) {
     2

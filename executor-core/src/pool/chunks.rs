@@ -88,7 +88,7 @@ impl Chunks {
     /// How many blocks a chunk of the class has: those of usual messages fill a huge page.
     pub(super) fn blocks(class: usize) -> usize {
         let size = BLOCK_SIZES[class];
-        if size < USUAL_MESSAGE {
+        if size < USUAL_MESSAGE || cfg!(executor_tiny) {
             CHUNK_CELLS
         } else {
             CHUNK_CELLS.max(HUGE_PAGE / size)
@@ -157,7 +157,8 @@ impl Chunks {
                 .by_address
                 .get_mut(&base)
                 .expect("a block's chunk lives (I4)");
-            if chunk.free.len == 0 && chunk.fresh == Self::blocks(class) {
+            let was_exhausted = chunk.free.len == 0 && chunk.fresh == Self::blocks(class);
+            if was_exhausted && self.available.last() != Some(&base) {
                 self.available.push(base);
             }
             // SAFETY: the block came out of a magazine, so it is ours (I1).
