@@ -73,6 +73,13 @@ impl<T, E, M> Completion<T, E, M> {
         self.header().is_none_or(Header::is_done)
     }
 
+    /// Waits some microseconds for the outcome, where a worker is about to come to it.
+    pub(crate) fn look_briefly(&self) {
+        if let Some(header) = self.header() {
+            wait::look_briefly(&header.status);
+        }
+    }
+
     /// Cancels work that has not started: it will never run, and its message comes back.
     ///
     /// Its place in a bounded queue becomes free when its turn comes.
@@ -228,13 +235,7 @@ impl<T, E, M> Completion<T, E, M> {
             !worker::is_worker_thread() && frame::is_outermost(),
             "a worker or handler must not block on a completion: await it instead"
         );
-        if let Some(cell) = self.cell {
-            // SAFETY: `JOIN` keeps the cell alive.
-            let status = unsafe { &cell.as_ref().status };
-            if wait::spin_until(|| status.is_done()) {
-                return Some(self.take(cell));
-            }
-        }
+        self.look_briefly();
         wait::block_on(deadline, |context| self.poll_cell(context))
     }
 }

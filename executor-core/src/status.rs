@@ -419,6 +419,11 @@ impl Status {
         self.0.load(Ordering::Acquire) & DONE != 0
     }
 
+    /// Whether somebody has begun with the work, or made that impossible.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & STARTED != 0
+    }
+
     /// Whether a waker, or another cell, has it.
     pub(crate) fn is_held(&self) -> bool {
         self.0.load(Ordering::Acquire) & REFS != 0

@@ -10,6 +10,7 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 
 use crate::frame;
+use crate::status::Status;
 use crate::worker;
 
 /// What wakes a blocked thread: a flag that decides, and the thread's park token as a hint.
@@ -45,16 +46,17 @@ pub fn must_not_block() -> bool {
     worker::is_worker_thread() || !frame::is_outermost() || Handle::try_current().is_ok()
 }
 
-/// Waits briefly for what a worker that is awake is about to do; false: it is not done yet.
-#[inline]
-pub(crate) fn spin_until(is_done: impl Fn() -> bool) -> bool {
-    for _ in 0..SPINS {
-        if is_done() {
-            return true;
+/// After so many looks the work must have begun: else no worker is awake, or all have enough to do.
+const BEGINS: u32 = 64;
+
+/// Waits briefly for what a worker that is awake is about to do.
+pub(crate) fn look_briefly(status: &Status) {
+    for look in 0..SPINS {
+        if status.is_done() || look >= BEGINS && !status.is_begun() {
+            return;
         }
         std::hint::spin_loop();
     }
-    is_done()
 }
 
 /// Polls until ready or until `deadline`, sleeping in between.

@@ -16,7 +16,7 @@ use crate::error::{Failure, RejectReason};
 use crate::frame;
 use crate::message::{self, Message};
 use crate::metrics::Outcome;
-use crate::wait::{must_not_block, spin_until};
+use crate::wait::must_not_block;
 
 /// The cell of a message with a handler `H` on a stream with a state `S`.
 type MessageCell<M, H, S> = Cell<Message<M, H, S, StrandScope>>;
@@ -50,7 +50,7 @@ impl<T, E, M> std::fmt::Debug for Started<T, E, M> {
 #[inline(never)]
 fn look_briefly<T, E, M>(core: &CoreShared, completion: &Completion<T, E, M>) {
     if core.options.patience != 0 && !must_not_block() && !core.awaits_worker() {
-        spin_until(|| completion.is_done());
+        completion.look_briefly();
     }
 }
 
