@@ -36,7 +36,7 @@ skip() { # reason
 }
 
 has_nightly() {
-    command -v rustup >/dev/null && [[ "$(rustup toolchain list)" == *nightly* ]]
+    command -v rustup >/dev/null && rustup run nightly rustc --version >/dev/null 2>&1
 }
 
 has_component() { # name of a component of nightly

@@ -1,8 +1,7 @@
 //! Temporary repositories, and runs of the program on them.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -260,40 +259,44 @@ fn quote(path: &[u8]) -> String {
     format!("\"{octal}\"")
 }
 
-/// A directory to be put on `PATH`, with a `git` that does what `on_log` says instead of `git log`.
+/// A `git` that does something else instead of `git log`.
+///
+/// The script lies in the repository: one that is written just before it is run may still be open for
+/// writing in a process that another test has forked and that has not begun its own program.
 pub(crate) struct FakeGit {
-    directory: TempDir,
+    on_log: String,
+    log: Option<TempDir>,
 }
 
 impl FakeGit {
     /// `on_log` is shell script; `"$real" "$@"` in it is what git would have done.
     pub(crate) fn new(on_log: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let real = real_git();
-        let script = format!(
-            "#!/bin/sh\nreal='{}'\nfor argument; do\n  if [ \"$argument\" = log ]; then\n    {on_log}\n    exit\n  fi\ndone\nexec \"$real\" \"$@\"\n",
-            real.display()
-        );
-        let path = directory.path().join("git");
-        std::fs::write(&path, script).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Self { directory }
+        Self {
+            on_log: on_log.into(),
+            log: None,
+        }
     }
 
     /// One that writes `log` where git would write its log.
     pub(crate) fn with_log(log: &[u8]) -> Self {
-        let fake = Self::new("cat \"$(dirname \"$0\")/log\"");
-        std::fs::write(fake.directory.path().join("log"), log).unwrap();
-        fake
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("log"), log).unwrap();
+        Self {
+            on_log: "cat \"$FAKE_LOG/log\"".into(),
+            log: Some(directory),
+        }
     }
 
     /// The program, finding this git first.
     pub(crate) fn replay(&self, repository: &Path) -> Command {
-        let mut path = self.directory.path().as_os_str().to_owned();
-        path.push(":");
+        let mut path = OsString::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fake:"));
         path.push(std::env::var_os("PATH").unwrap_or_default());
         let mut command = replay(repository);
-        command.env("PATH", path);
+        command.env("PATH", path).env("FAKE_REAL", real_git());
+        command.env("FAKE_ON_LOG", &self.on_log);
+        if let Some(log) = &self.log {
+            command.env("FAKE_LOG", log.path());
+        }
         command
     }
 }

@@ -113,5 +113,8 @@ fn the_report_for_machines_has_every_number() {
             .unwrap()
             < 1.0
     );
-    assert!(report["peak_memory_bytes"].as_u64().unwrap() > 0);
+    // Not every system tells.
+    if std::fs::read_to_string("/proc/self/status").is_ok_and(|status| status.contains("VmHWM")) {
+        assert!(report["peak_memory_bytes"].as_u64().unwrap() > 0);
+    }
 }

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 /// No step of a test takes longer.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// After so many looks a waiting thread leaves its processor to those that it waits for.
+const YIELDS: u64 = 1_000;
 
 /// Waits until `holds` does, and lets other threads run meanwhile.
 ///
@@ -16,9 +19,16 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let late = Instant::now() + DEADLINE;
-    while !holds() {
+    for look in 0_u64.. {
+        if holds() {
+            return;
+        }
         assert!(Instant::now() < late, "waited too long: {what}");
-        std::thread::yield_now();
+        if look < YIELDS {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

@@ -22,6 +22,7 @@ fn bounded(core: &WorkerCore, queue: usize, total: usize) -> SerialExecutor<u64>
 /// Handlers that note their message when they have passed a gate.
 #[derive(Clone)]
 struct Noting {
+    begun: Gate,
     gate: Gate,
     order: Arc<Mutex<Vec<u64>>>,
 }
@@ -29,6 +30,7 @@ struct Noting {
 impl Noting {
     fn new() -> Self {
         Self {
+            begun: Gate::new(),
             gate: Gate::new(),
             order: Arc::default(),
         }
@@ -45,6 +47,7 @@ impl Noting {
         let this = self.clone();
         move |message, _| {
             Box::pin(async move {
+                this.begun.one();
                 this.gate.pass().await;
                 this.order.lock().expect("whole").push(message.payload);
                 Ok(())
@@ -67,7 +70,8 @@ impl Noting {
             submitted.expect("room")
         };
         let mut accepted = vec![submit(0)];
-        in_time("the first has started", || stream.depth() == 0).await;
+        // It has given its places back by then, of its stream and of all.
+        self.begun.pass().await;
         accepted.extend((1..=queued).map(submit));
         accepted
     }
@@ -94,6 +98,7 @@ fn executions_in_line_are_queued_in_their_turn_whether_they_are_polled_or_not() 
             RejectReason::Full { limit: 2 }
         );
         noting.gate.one();
+        in_time("a third is handled", || noting.handled().len() == 3).await;
         in_time("there is room", || stream.depth() == 1).await;
         let last = submit(5).expect("room");
         noting.gate.open();
