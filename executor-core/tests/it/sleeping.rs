@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
-use std::thread;
 
 use executor_core::{Completion, WorkerCore};
 
@@ -41,10 +40,9 @@ fn take_all(completions: Vec<Completion<u64>>) {
 #[test]
 fn a_burst_onto_sleeping_workers_wakes_each_of_them_a_few_times() {
     // Alone, a worker is woken once. Of several, one that ran out of work between two pushes, since the
-    // pushing one was off the processor, is woken again: not in every burst.
+    // pushing one was off the processor, is woken again.
     for (workers, most) in [(1, 2), (2, BURST / 4), (4, BURST / 4)] {
         let core = sleeping(workers);
-        let mut fewest = u64::MAX;
         for _ in 0..20 {
             let before = core.metrics().parks;
             // Pushed from a worker, so that the burst is one however slow this thread is.
@@ -56,19 +54,9 @@ fn a_burst_onto_sleeping_workers_wakes_each_of_them_a_few_times() {
             take_all(bursting.expect("open").wait().expect("handled"));
             settle_again(&core, before);
             let woken = core.metrics().parks - before;
-            fewest = fewest.min(woken);
             assert!(
-                workers > 1 || (1..=most).contains(&woken),
-                "{woken} wake-ups for {BURST} tasks"
-            );
-        }
-        // With one processor whoever is woken runs at once, instead of the one that pushes.
-        if workers == 1
-            || thread::available_parallelism().is_ok_and(|processors| processors.get() > 1)
-        {
-            assert!(
-                (1..=most).contains(&fewest),
-                "{fewest} wake-ups of {workers} workers for {BURST} tasks"
+                (1..=most).contains(&woken),
+                "{woken} wake-ups of {workers} workers for {BURST} tasks"
             );
         }
     }

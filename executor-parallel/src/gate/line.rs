@@ -145,26 +145,21 @@ impl Line {
         ticket
     }
 
-    /// The first.
-    pub(crate) fn first(&mut self) -> Option<&Waiter> {
-        while self.places.front()?.waiter.is_none() {
-            self.places.pop_front();
-            self.empty -= 1;
-        }
-        self.places.front()?.waiter.as_ref()
-    }
-
-    /// Takes the first.
+    /// Takes the first who waits.
     pub(crate) fn pop(&mut self) -> Option<First> {
-        self.first()?;
-        let place = self.places.pop_front()?;
-        let waiter = place.waiter?;
-        self.callers -= usize::from(waiter.is_caller());
-        Some(First {
-            ticket: place.ticket,
-            generation: place.generation,
-            waiter,
-        })
+        loop {
+            let place = self.places.pop_front()?;
+            let Some(waiter) = place.waiter else {
+                self.empty -= 1;
+                continue;
+            };
+            self.callers -= usize::from(waiter.is_caller());
+            return Some(First {
+                ticket: place.ticket,
+                generation: place.generation,
+                waiter,
+            });
+        }
     }
 
     /// The waker of a caller who waits.

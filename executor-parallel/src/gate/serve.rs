@@ -174,22 +174,24 @@ impl Gate {
         turned_away: &mut Vec<Waker>,
         take: impl Fn() -> bool,
     ) -> Option<Waiter> {
+        if !self.is_aborting() {
+            let takes = line.waiting() != 0 && take();
+            return takes.then(|| self.grant(line))?;
+        }
         loop {
-            let is_message = matches!(line.first()?, Waiter::Message(_));
-            if !self.is_aborting() {
-                return take().then(|| self.grant(line))?;
-            }
-            if is_message {
-                // It runs without a permit, and will give one back.
-                line.owed += 1;
-                return self.grant(line);
-            }
             let First {
                 generation, waiter, ..
             } = line.pop()?;
-            line.leave(generation);
-            if let Waiter::Caller(waker) = waiter {
-                turned_away.push(waker);
+            match waiter {
+                Waiter::Caller(waker) => {
+                    line.leave(generation);
+                    turned_away.push(waker);
+                }
+                message @ Waiter::Message(_) => {
+                    // It runs without a permit, and will give one back.
+                    line.owed += 1;
+                    return Some(message);
+                }
             }
         }
     }

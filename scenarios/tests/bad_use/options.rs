@@ -114,14 +114,7 @@ fn options_of_nothing_are_refused() {
 
 #[test]
 fn a_core_of_the_most_workers_works_and_ends() {
-    let core = match WorkerCore::threads(MAX_WORKERS).build() {
-        Ok(core) => core,
-        Err(BuildError::Thread { index, error }) => {
-            eprintln!("not tested: thread {index} does not start: {error}");
-            return;
-        }
-        Err(error) => panic!("{error}"),
-    };
+    let core = core(MAX_WORKERS);
     let spawn = |number| core.spawn_fn(move || number).expect("open");
     let spawned: Vec<_> = (0..4 * MAX_WORKERS).map(spawn).collect();
     for (number, spawned) in spawned.into_iter().enumerate() {
