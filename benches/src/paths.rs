@@ -3,158 +3,27 @@
 //!
 //! Allocation counts, heap profiles, instruction counts and the comparison of commits all run these.
 
+mod rig;
+
 use std::convert::Infallible;
-use std::fmt;
-use std::future::poll_fn;
 use std::hint::black_box;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::Poll;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use executor_core::{Completion, Envelope, WorkerCore};
-use executor_parallel::ParallelExecutor;
-use executor_serial::{SerialExecutor, Stream};
+use executor_core::Envelope;
 
+pub use self::rig::Rig;
+use self::rig::eventually;
 use crate::{block_on, both, echo, echo_decided, echo_later, poll_once, sum_below, yield_once};
 
 /// How many messages a round has; fewer than a queue holds.
 pub const MESSAGES: u64 = 1_000;
-/// How many of them are handled at a time.
-const PERMITS: usize = 64;
 /// How long what is delayed waits.
-const DELAY: std::time::Duration = std::time::Duration::from_millis(1);
+const DELAY: Duration = Duration::from_millis(1);
 /// Rounds in which pools and queues grow to what a path needs.
 pub const WARM_UP: usize = 32;
-
-/// Waits until `holds` does.
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let late = Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(Instant::now() < late, "waited too long: {what}");
-        thread::yield_now();
-    }
-}
-
-/// Has as many messages wait for a permit at once as a round can, which rounds do when they please.
-fn fill_line(parallel: &ParallelExecutor) {
-    let message = || Envelope::new(0);
-    let hold = |_| parallel.try_execute(message(), echo);
-    let held: Vec<_> = (0..PERMITS).map(hold).collect();
-    assert!(held.iter().all(Result::is_ok), "a permit is free");
-    for _ in 0..MESSAGES {
-        let submitted = parallel.submit_detached(message(), echo);
-        submitted.expect("there is room");
-    }
-    drop(held);
-    eventually("all are handled", || {
-        parallel.metrics().totals.handled == MESSAGES
-    });
-}
-
-/// Has this thread wait for an outcome: the first wait of a thread that does not end at once allocates.
-fn wait_once(core: &WorkerCore) {
-    let open = Arc::new(AtomicBool::new(false));
-    let is_open = Arc::clone(&open);
-    let held = core.spawn(poll_fn(move |context| {
-        if is_open.load(Ordering::SeqCst) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    }));
-    let held = held.expect("the core is open").wait_timeout(Duration::ZERO);
-    open.store(true, Ordering::SeqCst);
-    let outcome = held.expect_err("it is held").wait();
-    outcome.expect("it is handled");
-}
-
-/// Has a block taken of the size for what carries this much, and given back.
-fn take_block<const SIZE: usize>(core: &WorkerCore) {
-    let carried = [0_u8; SIZE];
-    let task = core.spawn_fn(move || black_box(carried));
-    let outcome = task.expect("the core is open").wait();
-    outcome.expect("it is handled");
-}
-
-/// Has a first block taken of each size, by a thread that ends with some of them.
-fn take_blocks(core: &WorkerCore) {
-    let take = || {
-        take_block::<1>(core);
-        take_block::<60>(core);
-        take_block::<180>(core);
-        take_block::<400>(core);
-        take_block::<900>(core);
-    };
-    thread::scope(|scope| scope.spawn(take).join().expect("it does not panic"));
-}
-
-/// What the paths run on.
-pub struct Rig {
-    core: WorkerCore,
-    parallel: ParallelExecutor,
-    narrow: ParallelExecutor,
-    serial: SerialExecutor<u64>,
-    stream: Stream<u64>,
-    queued: Stream<u64>,
-    tight: Stream<u64>,
-    open: Arc<AtomicBool>,
-    completions: Vec<Completion<u64, Infallible, u64>>,
-    tasks: Vec<Completion<u64>>,
-}
-
-impl fmt::Debug for Rig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rig").finish_non_exhaustive()
-    }
-}
-
-impl Default for Rig {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Rig {
-    /// Starts two workers, and builds the executors.
-    ///
-    /// # Panics
-    /// When a thread does not start, or not in time.
-    #[must_use]
-    pub fn new() -> Self {
-        let core = WorkerCore::threads(2).build().expect("the threads start");
-        // A thread that starts allocates.
-        eventually("the workers started", || core.metrics().asleep == 2);
-        // What rounds come to when they please, and what allocates then, once.
-        wait_once(&core);
-        take_blocks(&core);
-        let parallel = ParallelExecutor::builder(&core).max_concurrency(PERMITS);
-        let parallel = parallel.build().expect("the options are legal");
-        fill_line(&parallel);
-        let narrow = ParallelExecutor::builder(&core).max_concurrency(1);
-        let serial = SerialExecutor::<u64>::builder(&core)
-            .build()
-            .expect("the options are legal");
-        let queued = SerialExecutor::<u64>::builder(&core).inline(false);
-        let queued = queued.build().expect("the options are legal");
-        let tight = SerialExecutor::<u64>::builder(&core).queue_per_stream(1);
-        let tight = tight.build().expect("the options are legal");
-        Self {
-            tight: tight.stream(&0),
-            open: Arc::default(),
-            parallel,
-            narrow: narrow.build().expect("the options are legal"),
-            stream: serial.stream(&0),
-            serial,
-            queued: queued.stream(&0),
-            core,
-            completions: Vec::with_capacity(MESSAGES as usize),
-            tasks: Vec::with_capacity(MESSAGES as usize),
-        }
-    }
-}
 
 /// One path.
 #[derive(Debug, Clone, Copy)]
