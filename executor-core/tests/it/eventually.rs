@@ -5,9 +5,6 @@ use std::time::{Duration, Instant};
 /// No step of a test takes longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// After so many looks a waiting thread leaves its processor to those that it waits for.
-const YIELDS: u64 = 1_000;
-
 /// Waits until `holds` does, and lets other threads run meanwhile.
 ///
 /// # Panics
@@ -19,16 +16,9 @@ const YIELDS: u64 = 1_000;
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let late = Instant::now() + DEADLINE;
-    for look in 0_u64.. {
-        if holds() {
-            return;
-        }
+    while !holds() {
         assert!(Instant::now() < late, "waited too long: {what}");
-        if look < YIELDS {
-            std::thread::yield_now();
-        } else {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        std::thread::yield_now();
     }
 }
 
